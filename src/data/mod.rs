@@ -1,0 +1,1 @@
+//! Plain types and pure functions: no files, no clock, no threads of control.
