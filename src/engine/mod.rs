@@ -1,0 +1,1 @@
+//! The scheduler of calls: lazy, shared when equal, as parallel as the machine.

@@ -1,0 +1,1 @@
+//! Networks: tokenizer, chat format, forward, backward and sampling.

@@ -1,0 +1,1 @@
+//! Figures: one SVG drawing from which PNG and PDF derive.

@@ -1,0 +1,1 @@
+//! One file per function that scripts can call.

@@ -1,0 +1,1 @@
+//! Rhai and nothing about experiments: declarations, checks, imports, errors, manual.

@@ -1,0 +1,1 @@
+//! Everything that is remembered: keys, immutable blobs, and the SQLite index.

@@ -1,0 +1,1 @@
+//! One training loop, its schedule, its optimizer and its objectives.
