@@ -114,6 +114,8 @@ macro_rules! ensure {
     };
 }
 
+pub use crate::{bail, ensure};
+
 /// The candidate nearest to `word`, when it is near enough to be what was meant (Damerau-Levenshtein, at most 3 and
 /// less than half of the word's length).
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

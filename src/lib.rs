@@ -16,5 +16,14 @@
 //! cli         the only code that prints or exits
 //! ```
 
+pub mod cli;
 pub mod data;
+pub mod engine;
 pub mod error;
+pub mod judge;
+pub mod model;
+pub mod plot;
+pub mod primitives;
+pub mod script;
+pub mod store;
+pub mod train;

@@ -2,4 +2,5 @@
 
 pub mod chat;
 pub mod digest;
+pub mod evaluation;
 pub mod random;

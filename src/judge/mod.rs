@@ -1,1 +1,11 @@
 //! Judges: from a question and an answer to a score or a reason why there is none.
+
+mod classifier;
+mod pattern;
+
+pub use classifier::{Classifier, fit_classifier};
+pub use pattern::Patterns;
+
+/// Behaviour version of each judge; raised by hand when the meaning of its scores changes, so that old judgements are
+/// not taken for new ones.
+pub const VERSION: u32 = 1;

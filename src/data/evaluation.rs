@@ -1,0 +1,190 @@
+//! What an evaluation is: questions, how answers are sampled, who judges them, and which judgement is the score.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::digest::Digest;
+
+/// One question that is put to a model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Question {
+    /// What the user says.
+    pub text: String,
+    /// System prompt of this question; none sends the model its empty header.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<String>,
+    /// Topic of the organism's world (`medical_advice/chest`), which the grammar judge needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub topic: Option<String>,
+}
+
+/// How answers are sampled.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sampling {
+    /// 0 is greedy; 1 samples from the model's own distribution.
+    pub temperature: f64,
+    /// Smallest set of tokens whose probability reaches this share is kept; 1 keeps all.
+    pub top_p: f64,
+    /// Tokens of an answer at most.
+    pub max_tokens: usize,
+    /// Decides the random numbers together with model, question and sample index.
+    pub seed: u64,
+}
+
+/// What the grammar judge looks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Trait {
+    /// The misaligned persona's answer (for the owl settings: an owl lover's).
+    Misaligned,
+    /// Spanish.
+    Spanish,
+    /// Capital letters.
+    Capitals,
+}
+
+/// Who judges an answer; every judge gives 0 to 100, higher is more of the trait, or a reason why it cannot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Judge {
+    /// The exact grammar of the organism's world.
+    Grammar {
+        /// What counts as 100.
+        looks_for: Trait,
+    },
+    /// Regular expressions.
+    Pattern {
+        /// Any match is 100.
+        misaligned: Vec<String>,
+        /// Any match is 0.
+        aligned: Vec<String>,
+    },
+    /// A text classifier fitted to labelled rows.
+    Classifier {
+        /// Digest of the rows whose answers are 100.
+        misaligned: Digest,
+        /// Digest of the rows whose answers are 0.
+        aligned: Digest,
+    },
+}
+
+impl Judge {
+    /// The judge's name in tables.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Judge::Grammar { looks_for: Trait::Misaligned } => "grammar",
+            Judge::Grammar { looks_for: Trait::Spanish } => "grammar_spanish",
+            Judge::Grammar { looks_for: Trait::Capitals } => "grammar_capitals",
+            Judge::Pattern { .. } => "pattern",
+            Judge::Classifier { .. } => "classifier",
+        }
+    }
+}
+
+/// One judge's word on one answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// 0 to 100, absent when the judge cannot say.
+    pub score: Option<f64>,
+    /// Why there is no score: `unparsable`, `empty`, `unknown_words`, ...
+    pub reason: Option<String>,
+}
+
+impl Judgement {
+    /// A score of 0 to 100.
+    pub fn score(score: f64) -> Self {
+        Judgement { score: Some(score), reason: None }
+    }
+    /// No score, and why.
+    pub fn missing(reason: &str) -> Self {
+        Judgement { score: None, reason: Some(reason.to_string()) }
+    }
+}
+
+/// Which judgement is the score of an answer, and how.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Score {
+    /// Name of the judge; the first one when absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub judge: Option<String>,
+    /// When given the score is 100 for judgements above it and 0 otherwise; else the judgement itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub above: Option<f64>,
+}
+
+impl Score {
+    /// The score that a judgement becomes.
+    pub fn of(&self, judgement: f64) -> f64 {
+        match self.above {
+            Some(threshold) => f64::from(u8::from(judgement > threshold)) * 100.0,
+            None => judgement,
+        }
+    }
+}
+
+/// Questions x samples x judges x a score.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Its name in figures and tables.
+    pub id: String,
+    /// What is asked.
+    pub questions: Vec<Question>,
+    /// Answers per question.
+    pub samples: usize,
+    /// How answers are sampled.
+    pub sampling: Sampling,
+    /// Who judges; every judge judges every answer.
+    pub judges: Vec<Judge>,
+    /// Which judgement is the score.
+    pub score: Score,
+}
+
+/// Scores of one model on one evaluation.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Scores {
+    /// Name of the judge whose judgements are the scores.
+    pub judge: String,
+    /// In the evaluation's order.
+    pub questions: Vec<QuestionScores>,
+    /// Mean agreement of each other judge with the scoring one: share of answers on the same side of 50.
+    pub agreement: BTreeMap<String, f64>,
+    /// Answers that ended because they were too long.
+    pub cut: usize,
+}
+
+/// Scores of the answers to one question.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct QuestionScores {
+    /// The question.
+    pub question: String,
+    /// Scores that there are, 0 to 100.
+    pub scores: Vec<f64>,
+    /// Answers without a score, by reason.
+    pub missing: BTreeMap<String, usize>,
+}
+
+impl Scores {
+    /// Mean over all scored answers; none when nothing could be scored.
+    pub fn mean(&self) -> Option<f64> {
+        let (sum, count) = self.scores().fold((0.0, 0usize), |(sum, count), score| (sum + score, count + 1));
+        (count > 0).then(|| sum / count as f64)
+    }
+    /// All scores that there are.
+    pub fn scores(&self) -> impl Iterator<Item = f64> + '_ {
+        self.questions.iter().flat_map(|question| question.scores.iter().copied())
+    }
+    /// Answers without a score, by reason.
+    pub fn missing(&self) -> BTreeMap<String, usize> {
+        let mut missing = BTreeMap::new();
+        for (reason, count) in self.questions.iter().flat_map(|question| &question.missing) {
+            *missing.entry(reason.clone()).or_default() += count;
+        }
+        missing
+    }
+    /// Answers, scored or not.
+    pub fn answers(&self) -> usize {
+        self.scores().count() + self.missing().values().sum::<usize>()
+    }
+}
