@@ -15,6 +15,8 @@ pub enum Kind {
     Interrupted,
     /// The experiment itself failed (a loss became NaN, a job failed). Exit code 1.
     Experiment,
+    /// Only a plan was asked for, and this value would have to be computed. Exit code 1.
+    NotRun,
     /// An invariant of ours does not hold. Exit code 1.
     Internal,
 }
@@ -70,7 +72,7 @@ impl Error {
             Kind::Input => 2,
             Kind::Budget => 3,
             Kind::Interrupted => 130,
-            Kind::Environment | Kind::Experiment | Kind::Internal => 1,
+            Kind::Environment | Kind::Experiment | Kind::NotRun | Kind::Internal => 1,
         }
     }
 }

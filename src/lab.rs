@@ -1,0 +1,247 @@
+//! The lab: the only door from primitives to the store, the engine, the clock, the project's files and cancellation.
+
+mod event;
+mod files;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Instant, SystemTime};
+
+use serde_json::Value;
+
+use crate::data::digest::Digest;
+use crate::data::dataset::Dataset;
+use crate::engine::Engine;
+use crate::engine::deferred::Deferred;
+use crate::error::{Error, Kind, Result};
+use crate::model::weights::Weights;
+use crate::store::{CallRecord, Key, Store};
+
+pub use event::{Event, Events, Stage};
+pub use files::Files;
+
+/// How a lab is set up; none of it changes a result.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The project folder: scripts read and write below it only.
+    pub project: PathBuf,
+    /// Where calls, blobs, samples and judgements are kept.
+    pub store: PathBuf,
+    /// Folders and files outside the project that the user named on the command line.
+    pub readable: Vec<PathBuf>,
+    /// Calls that compute at a time.
+    pub jobs: usize,
+    /// Name of the run, written beside every record.
+    pub run: String,
+    /// Only find out what would be done.
+    pub planning: bool,
+}
+
+/// One object through which primitives touch the world; clones are the same lab.
+#[derive(Clone)]
+pub struct Lab {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    settings: Settings,
+    files: Files,
+    store: Store,
+    engine: Engine,
+    events: Events,
+    cancelled: Arc<AtomicBool>,
+    weights: Mutex<HashMap<Digest, Arc<Weights>>>,
+    datasets: Mutex<HashMap<Digest, Dataset>>,
+}
+
+/// One application of a primitive whose outcome is worth remembering.
+pub struct Call {
+    /// Its identity.
+    pub key: Key,
+    /// All options, defaults filled in, for the record.
+    pub options: Value,
+    /// What people call it: `fine-tune insecure_code 0.25 seed 1`.
+    pub label: String,
+    /// What kind of work it is.
+    pub stage: Stage,
+    /// Pieces of work in it that are not in the store yet; asked only when the call itself is not.
+    pub missing: Box<dyn FnOnce(&Lab) -> Result<u64>>,
+    /// Calls whose outcome it needs.
+    pub after: Vec<Deferred<Value>>,
+    /// The work.
+    pub work: Box<dyn FnOnce(&Lab) -> Result<Value> + Send>,
+}
+
+impl Lab {
+    /// Opens the store and gets ready; nothing runs yet.
+    pub fn open(settings: Settings, events: Events, cancelled: Arc<AtomicBool>) -> Result<Self> {
+        let store = Store::open(&settings.store)?;
+        for note in store.notes() {
+            events.send(Event::Note(note.clone()));
+        }
+        let engine = Engine::new(settings.jobs)?;
+        let files = Files::new(&settings.project, &settings.readable)?;
+        let inner = Inner {
+            settings,
+            files,
+            store,
+            engine,
+            events,
+            cancelled,
+            weights: Mutex::default(),
+            datasets: Mutex::default(),
+        };
+        Ok(Lab { inner: Arc::new(inner) })
+    }
+
+    /// Does a call, or finds its outcome: in this run, in the store, or by working in the background. When planning,
+    /// a call that would have to work has no outcome.
+    pub fn call(&self, call: Call) -> Result<Deferred<Value>> {
+        let key = call.key.digest();
+        if let Some(known) = self.inner.engine.find(&key) {
+            return Ok(known);
+        }
+        let event = |outcome| Event::Call { key, stage: call.stage, label: call.label.clone(), outcome };
+        if let Some(record) = self.recorded(key)? {
+            let outcome = Deferred::ready(Ok(Arc::new(record.output.unwrap_or(Value::Null))));
+            self.inner.engine.remember(key, outcome.clone());
+            self.send(event(event::Outcome::Cached { run: record.run }));
+            return Ok(outcome);
+        }
+        if self.planning() {
+            let missing = (call.missing)(self)?;
+            let outcome = Deferred::ready(Err(not_run(&call.label)));
+            self.inner.engine.remember(key, outcome.clone());
+            self.send(event(event::Outcome::Planned { missing }));
+            return Ok(outcome);
+        }
+        self.send(event(event::Outcome::Queued));
+        let (lab, after) = (self.clone(), call.after.clone());
+        Ok(self.inner.engine.start(key, after, move || lab.work(call)))
+    }
+
+    /// Runs in the engine: works under the key's lock, so that two processes do not do the same.
+    fn work(&self, call: Call) -> Result<Value> {
+        let key = call.key.digest();
+        let send = |outcome| self.send(Event::Call { key, stage: call.stage, label: call.label.clone(), outcome });
+        self.check_cancelled()?;
+        let _lock = self.inner.store.lock(key)?;
+        if let Some(record) = self.recorded(key)? {
+            send(event::Outcome::Cached { run: record.run });
+            return Ok(record.output.unwrap_or(Value::Null));
+        }
+        send(event::Outcome::Started);
+        let (started_at, clock) = (SystemTime::now(), Instant::now());
+        let output = (call.work)(self).inspect_err(|error| {
+            if error.kind != Kind::Interrupted {
+                send(event::Outcome::Failed { message: error.message.clone() });
+            }
+        })?;
+        let seconds = clock.elapsed().as_secs_f64();
+        self.inner.store.put_call(&CallRecord {
+            key: call.key,
+            options: Some(call.options),
+            output: Some(output.clone()),
+            blob: output.get("blob").and_then(Value::as_str).and_then(Digest::parse),
+            started_at,
+            seconds,
+            program: concat!("drylab ", env!("CARGO_PKG_VERSION")).to_string(),
+            run: self.inner.settings.run.clone(),
+            host: host_name(),
+        })?;
+        send(event::Outcome::Finished { seconds });
+        Ok(output)
+    }
+
+    /// The record of a finished call whose large result, if it has one, is still there.
+    fn recorded(&self, key: Digest) -> Result<Option<CallRecord>> {
+        let record = self.inner.store.get_call(key)?;
+        Ok(record.filter(|record| record.blob.is_none_or(|blob| self.inner.store.blob_path(blob).exists())))
+    }
+
+    /// Waits for an outcome; called by whatever reads a value, never inside a call.
+    pub fn wait(&self, deferred: &Deferred<Value>) -> Result<Arc<Value>> {
+        self.inner.engine.wait(deferred)
+    }
+
+    /// What is remembered.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+    /// The files that scripts may touch.
+    pub fn files(&self) -> &Files {
+        &self.inner.files
+    }
+    /// Where this project's things lie.
+    pub fn project(&self) -> &Path {
+        &self.inner.settings.project
+    }
+    /// Whether nothing may be run, only found out.
+    pub fn planning(&self) -> bool {
+        self.inner.settings.planning
+    }
+    /// Tells whoever watches.
+    pub fn send(&self, event: Event) {
+        self.inner.events.send(event);
+    }
+    /// Whether somebody asked to stop.
+    pub fn cancelled(&self) -> bool {
+        self.inner.cancelled.load(Ordering::Relaxed)
+    }
+    /// Fails when somebody asked to stop.
+    pub fn check_cancelled(&self) -> Result<()> {
+        if self.cancelled() {
+            return Err(Error::new(Kind::Interrupted, "stopped")
+                .with_help("run the same command again: what is finished is not repeated"));
+        }
+        Ok(())
+    }
+
+    /// Weights by digest: kept in memory while they are used, else read from the store, verified.
+    pub fn weights(&self, digest: Digest) -> Result<Arc<Weights>> {
+        let lock = || self.inner.weights.lock().expect("no panic while holding the weights");
+        if let Some(weights) = lock().get(&digest) {
+            return Ok(weights.clone());
+        }
+        let bytes = self.inner.store.get_blob(digest)?.ok_or_else(|| {
+            Error::environment(format!("the weights {} are missing or damaged in the store", digest.short()))
+                .with_help("remove the broken record with `drylab fsck`, then run again to retrain them")
+        })?;
+        let weights = Arc::new(Weights::from_safetensors(&bytes)?);
+        self.keep_weights(digest, weights.clone());
+        Ok(weights)
+    }
+
+    /// Keeps weights at hand under their digest; only the latest few stay.
+    pub fn keep_weights(&self, digest: Digest, weights: Arc<Weights>) {
+        let mut kept = self.inner.weights.lock().expect("no panic while holding the weights");
+        if kept.len() >= 16 {
+            kept.clear();
+        }
+        kept.insert(digest, weights);
+    }
+
+    /// Makes a dataset findable by its digest for the calls that need its rows later.
+    pub fn keep_dataset(&self, dataset: &Dataset) {
+        let mut kept = self.inner.datasets.lock().expect("no panic while holding the datasets");
+        kept.insert(dataset.digest(), dataset.clone());
+    }
+
+    /// A dataset that was kept in this run.
+    pub fn dataset(&self, digest: Digest) -> Result<Dataset> {
+        let kept = self.inner.datasets.lock().expect("no panic while holding the datasets");
+        kept.get(&digest)
+            .cloned()
+            .ok_or_else(|| Error::internal(format!("the dataset {} was not kept", digest.short())))
+    }
+}
+
+fn not_run(label: &str) -> Error {
+    Error::new(Kind::NotRun, format!("`{label}` has not been run"))
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
