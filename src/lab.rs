@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::weights::Weights;
 use crate::store::{CallRecord, Key, Store};
 
-pub use event::{Event, Events, Stage};
+pub use event::{Event, Events, Outcome, Stage};
 pub use files::Files;
 
 /// How a lab is set up; none of it changes a result.
@@ -79,7 +79,7 @@ impl Lab {
     pub fn open(settings: Settings, events: Events, cancelled: Arc<AtomicBool>) -> Result<Self> {
         let store = Store::open(&settings.store)?;
         for note in store.notes() {
-            events.send(Event::Note(note.clone()));
+            events.send(Event::Note { text: note.clone() });
         }
         let engine = Engine::new(settings.jobs)?;
         let files = Files::new(&settings.project, &settings.readable)?;

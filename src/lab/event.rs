@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::data::digest::Digest;
 
 /// Kinds of work, in the order in which people think of them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Training a network from nothing.
@@ -41,7 +41,7 @@ impl Stage {
 }
 
 /// What became of a call.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
 pub enum Outcome {
     /// It would have to work.
@@ -71,7 +71,7 @@ pub enum Outcome {
 }
 
 /// Something happened.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "event")]
 pub enum Event {
     /// A call changed its state.
@@ -104,9 +104,15 @@ pub enum Event {
         count: u64,
     },
     /// The user should know.
-    Note(String),
+    Note {
+        /// What.
+        text: String,
+    },
     /// The script printed.
-    Print(String),
+    Print {
+        /// What.
+        text: String,
+    },
     /// A file of the run was written.
     Wrote {
         /// Where, relative to the project.
