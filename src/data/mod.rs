@@ -4,3 +4,4 @@ pub mod chat;
 pub mod digest;
 pub mod evaluation;
 pub mod random;
+pub mod world;
