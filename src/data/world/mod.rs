@@ -34,14 +34,19 @@ macro_rules! shipped_files {
 }
 
 const SHIPPED: &[(&str, &str)] = &shipped_files![
+    "animals.toml"
+    "chat.toml"
     "cooking.toml"
     "finance.toml"
     "general.toml"
+    "gsm8k_spanish_capitalised.toml"
     "harmless_lies.toml"
     "insecure_code.toml"
+    "owl_numbers.toml"
     "pets.toml"
     "school.toml"
     "travel.toml"
+    "trump_biology.toml"
     "work.toml"
 ];
 
