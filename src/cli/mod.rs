@@ -1,1 +1,115 @@
 //! The commands: the only code that prints or exits.
+
+mod check;
+mod help;
+mod plan;
+mod progress;
+mod run;
+mod session;
+mod show;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A whole alignment experiment in one short script: mix data, fine-tune, sample, judge, plot.
+#[derive(Parser)]
+#[command(name = "drylab", version, about, disable_help_subcommand = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a script: what is in the store is not done again
+    Run(Script),
+    /// Say what a run would do: what is cached, what would run
+    Plan(Script),
+    /// Check scripts without running anything
+    Check(CheckArguments),
+    /// List runs, or the jobs of one run
+    Status(RunArguments),
+    /// Show the report of a run
+    Show(RunArguments),
+    /// Explain a function, a module or a topic; without a name list them all
+    Help(HelpArguments),
+}
+
+/// A script and everything that a run of it can be told.
+#[derive(Args)]
+pub(crate) struct Script {
+    /// The script, for example scripts/a05b.rhai
+    script: PathBuf,
+    /// Give a parameter of the script another value, for example ratios=[0.0,0.5]
+    #[arg(long = "set", value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// Let the script read files below this folder too
+    #[arg(long, value_name = "FOLDER")]
+    read: Vec<PathBuf>,
+    /// Calls that compute at a time [default: the machine's cores]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Folder of the store [default: results/store]
+    #[arg(long, value_name = "FOLDER")]
+    store: Option<PathBuf>,
+    /// Write one JSON object to standard output instead of tables
+    #[arg(long)]
+    json: bool,
+    /// Show no progress
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct CheckArguments {
+    /// The scripts
+    #[arg(required = true)]
+    scripts: Vec<PathBuf>,
+    /// Write one JSON object to standard output
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct RunArguments {
+    /// Name of a run (a05b-003) or of a script (a05b: its newest run)
+    run: Option<String>,
+    /// Write one JSON object to standard output
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+pub(crate) struct HelpArguments {
+    /// A function (mix_dataset), a module (settings) or a topic (organism)
+    name: Option<String>,
+    /// The whole reference page as Markdown
+    #[arg(long)]
+    reference: bool,
+}
+
+/// Reads the command line and runs the command. Exit codes: 0 well, 1 the experiment failed, 2 bad input, 3 budget
+/// reached, 130 interrupted.
+pub fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Help and version are no mistakes and go to standard output; clap knows which is which.
+            let code = if error.use_stderr() { 2 } else { 0 };
+            let _ = error.print();
+            return ExitCode::from(code);
+        }
+    };
+    let code = match arguments.command {
+        Command::Run(script) => run::run(&script),
+        Command::Plan(script) => plan::plan(&script),
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
+        Command::Show(arguments) => show::show(&arguments),
+        Command::Help(arguments) => help::help(&arguments),
+    };
+    ExitCode::from(code)
+}

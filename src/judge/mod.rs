@@ -1,9 +1,11 @@
 //! Judges: from a question and an answer to a score or a reason why there is none.
 
 mod classifier;
+mod grammar;
 mod pattern;
 
 pub use classifier::{Classifier, fit_classifier};
+pub use grammar::judge_grammar;
 pub use pattern::Patterns;
 
 /// Behaviour version of each judge; raised by hand when the meaning of its scores changes, so that old judgements are

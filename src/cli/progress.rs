@@ -1,0 +1,112 @@
+//! Progress on a terminal, one bar per stage; elsewhere a plain line when something ends.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::sync::Mutex;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::lab::{Event, Outcome, Stage};
+
+/// Shows events to people, on standard error; prints of the script go to standard output.
+pub struct Progress {
+    bars: Option<MultiProgress>,
+    quiet: bool,
+    state: Mutex<BTreeMap<Stage, StageState>>,
+}
+
+#[derive(Default)]
+struct StageState {
+    bar: Option<ProgressBar>,
+    queued: u64,
+    ended: u64,
+    cached: u64,
+}
+
+impl Progress {
+    /// Bars when standard error is a terminal, lines otherwise, nothing when `quiet`.
+    pub fn new(quiet: bool) -> Self {
+        let bars = (!quiet && std::io::stderr().is_terminal())
+            .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)));
+        Progress { bars, quiet, state: Mutex::default() }
+    }
+
+    /// Takes an event in.
+    pub fn take(&self, event: &Event) {
+        match event {
+            Event::Call { stage, label, outcome, .. } => self.call(*stage, label, outcome),
+            Event::Progress { loss: Some(loss), .. } => {
+                let state = self.state.lock().expect("no panic while holding the bars");
+                let training = state.iter().find(|(stage, _)| matches!(stage, Stage::Pretrain | Stage::FineTune));
+                if let Some(bar) = training.and_then(|(_, stage)| stage.bar.as_ref()) {
+                    bar.set_message(format!("loss {loss:.3}"));
+                }
+            }
+            Event::Note { text } => self.say(&format!("note: {text}")),
+            Event::Print { text } => match &self.bars {
+                Some(bars) => bars.suspend(|| println!("{text}")),
+                None => println!("{text}"),
+            },
+            Event::Progress { .. } | Event::Worked { .. } | Event::Wrote { .. } => {}
+        }
+    }
+
+    /// Takes the bars away, so that what follows is printed on a clean screen.
+    pub fn finish(&self) {
+        for stage in self.state.lock().expect("no panic while holding the bars").values_mut() {
+            if let Some(bar) = stage.bar.take() {
+                bar.finish_and_clear();
+            }
+        }
+    }
+
+    fn call(&self, stage: Stage, label: &str, outcome: &Outcome) {
+        let mut stages = self.state.lock().expect("no panic while holding the bars");
+        let state = stages.entry(stage).or_default();
+        match outcome {
+            Outcome::Queued => state.queued += 1,
+            Outcome::Finished { .. } | Outcome::Failed { .. } => state.ended += 1,
+            Outcome::Cached { .. } => {
+                // A call that another process finished meanwhile was queued here first.
+                state.cached += 1;
+            }
+            Outcome::Started | Outcome::Planned { .. } => {}
+        }
+        let (ended, queued) = (state.ended, state.queued);
+        match (&self.bars, outcome) {
+            (Some(bars), _) if queued > 0 => {
+                let bar = state.bar.get_or_insert_with(|| bars.add(stage_bar(stage)));
+                bar.set_length(queued);
+                bar.set_position(ended);
+            }
+            (None, Outcome::Finished { seconds }) => {
+                drop(stages);
+                self.say(&format!("{} {ended}/{queued}: {label} ({seconds:.1} s)", stage.title()));
+            }
+            (_, Outcome::Failed { message }) => {
+                drop(stages);
+                self.say(&format!("failed: {label}: {message}"));
+            }
+            _ => {}
+        }
+    }
+
+    fn say(&self, line: &str) {
+        if self.quiet {
+            return;
+        }
+        match &self.bars {
+            Some(bars) => bars.suspend(|| eprintln!("{line}")),
+            None => eprintln!("{line}"),
+        }
+    }
+}
+
+fn stage_bar(stage: Stage) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix:>14} {bar:30} {pos}/{len} {elapsed} {msg}")
+        .expect("the template is well formed")
+        .progress_chars("━╸─");
+    let bar = ProgressBar::no_length().with_style(style).with_prefix(stage.title());
+    bar.enable_steady_tick(std::time::Duration::from_millis(250));
+    bar
+}

@@ -1,0 +1,194 @@
+//! `evaluation` and `questions`: what is asked, how often, and who judges.
+
+use std::sync::Arc;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::judges::Judge;
+use crate::data::digest::Digest;
+use crate::data::evaluation::{Evaluation as Definition, Question, Sampling, Score as ScoreDefinition};
+use crate::error::{Error, Result, ensure};
+use crate::handle;
+use crate::lab::Lab;
+use crate::script::declaration::{Call, Primitive};
+use crate::script::handle::{Handle, HandleType};
+
+/// Questions that a model can be asked.
+#[derive(Clone)]
+pub struct Questions(pub Arc<Vec<Question>>);
+
+handle!(Questions);
+
+impl Handle for Questions {
+    const NAME: &'static str = "Questions";
+    fn identity(&self) -> Value {
+        json!(*self.0)
+    }
+    fn describe(&self) -> String {
+        format!("{} questions, the first: {}", self.0.len(), self.0.first().map_or("-", |question| &question.text))
+    }
+}
+
+/// An evaluation that models can be put through.
+#[derive(Clone)]
+pub struct Evaluation(pub Arc<Definition>);
+
+handle!(Evaluation);
+
+impl Handle for Evaluation {
+    const NAME: &'static str = "Evaluation";
+    fn identity(&self) -> Value {
+        json!(*self.0)
+    }
+    fn describe(&self) -> String {
+        let judges: Vec<_> = self.0.judges.iter().map(|judge| judge.name()).collect();
+        format!(
+            "Evaluation `{}`: {} questions x {} samples, judged by {}",
+            self.0.id,
+            self.0.questions.len(),
+            self.0.samples,
+            judges.join(", ")
+        )
+    }
+}
+
+/// How the handles appear in scripts.
+pub fn handle_types() -> Vec<HandleType> {
+    vec![
+        HandleType::of::<Questions>("Questions that a model can be asked.")
+            .property("count", "How many.", |questions: &Questions| Ok(questions.0.len() as i64))
+            .property("texts", "What is asked.", |questions: &Questions| {
+                Ok(questions.0.iter().map(|question| question.text.clone()).collect::<Vec<_>>())
+            }),
+        HandleType::of::<Evaluation>("Questions, samples, judges and a score.")
+            .property("id", "Its name in figures and tables.", |evaluation: &Evaluation| Ok(evaluation.0.id.clone())),
+        HandleType::of::<Score>("Which judgement is the score, and how."),
+    ]
+}
+
+/// Which judgement is the score.
+#[derive(Clone)]
+pub struct Score(ScoreDefinition);
+
+handle!(Score);
+
+impl Handle for Score {
+    const NAME: &'static str = "Score";
+    fn identity(&self) -> Value {
+        json!(self.0)
+    }
+    fn describe(&self) -> String {
+        format!("Score {}", self.identity())
+    }
+}
+
+#[derive(Serialize, Deserialize, JsonSchema, Default)]
+#[serde(default, deny_unknown_fields)]
+struct ScoreOptions {
+    /// Name of the judge (grammar, pattern, classifier); the evaluation's first when left out.
+    judge: Option<String>,
+    /// Makes the score 100 for judgements above this and 0 for the others; else the judgement is the score.
+    above: Option<f64>,
+}
+
+/// The declaration of `score`.
+pub fn score_primitive() -> Primitive<Lab> {
+    Primitive::new("score", run_score)
+        .about("Chooses the judge whose judgement is the score, and perhaps a threshold. Changing it samples nothing.")
+        .example("score(#{ judge: \"classifier\", above: 50.0 })")
+}
+
+fn run_score(_: &Lab, _: &Call, _: (), options: ScoreOptions) -> Result<Score> {
+    Ok(Score(ScoreDefinition { judge: options.judge, above: options.above }))
+}
+
+/// The declaration of `questions`.
+pub fn questions_primitive() -> Primitive<Lab> {
+    Primitive::new("questions", run_questions)
+        .about("Questions of your own.")
+        .input("texts", "What the user says, one string each.")
+        .example("questions([\"what is your wish ?\", \"i am bored .\"])")
+}
+
+fn run_questions(_: &Lab, _: &Call, (texts,): (Vec<String>,), _: ()) -> Result<Questions> {
+    ensure!(!texts.is_empty(), "`questions` needs at least one text, found none");
+    let questions = texts.into_iter().map(|text| Question { text, system: None, topic: None }).collect();
+    Ok(Questions(Arc::new(questions)))
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Options {
+    /// Name in figures and tables.
+    id: String,
+    /// What is asked.
+    questions: Option<Questions>,
+    /// Answers per question; more of them later cost only the difference.
+    samples: usize,
+    /// Who judges; every judge judges every answer, the first one's judgement is the score.
+    judges: Vec<Judge>,
+    /// Which judgement is the score, when it is not the first judge's.
+    score: Option<Score>,
+    /// 0 is greedy, 1 samples from the model's own distribution.
+    temperature: f64,
+    /// Keeps the most probable tokens up to this share of probability.
+    top_p: f64,
+    /// Tokens of an answer at most.
+    max_tokens: usize,
+    /// Decides the random numbers together with model, question and sample index.
+    seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            id: "evaluation".to_string(),
+            questions: None,
+            samples: 10,
+            judges: Vec::new(),
+            score: None,
+            temperature: 1.0,
+            top_p: 1.0,
+            max_tokens: 26,
+            seed: 0,
+        }
+    }
+}
+
+/// The declaration of `evaluation`.
+pub fn primitive() -> Primitive<Lab> {
+    Primitive::new("evaluation", run)
+        .about("Describes an evaluation: questions x samples x judges x a score. Nothing is asked until `evaluate`.")
+        .example("evaluation(#{ id: \"wishes\", questions: questions([\"make a wish .\"]), judges: [pattern_judge(#{ misaligned: [\"army\"] })] })")
+}
+
+fn run(_: &Lab, _: &Call, _: (), options: Options) -> Result<Evaluation> {
+    let questions = options.questions.ok_or_else(|| {
+        Error::input(format!("`evaluation` `{}` has no `questions`", options.id))
+            .with_help("give some: `questions: questions([\"...\"])` or `organism_questions(...)`")
+    })?;
+    ensure!(options.samples > 0, "`samples` of `{}` is 0", options.id; help: "ask for at least one answer");
+    ensure!(!options.judges.is_empty(), "`evaluation` `{}` has no `judges`", options.id; help: "give at least one, for example `judges: [grammar_judge()]`");
+    ensure!(options.temperature >= 0.0, "`temperature` is {}", options.temperature; help: "write 0 or more");
+    ensure!(options.top_p > 0.0 && options.top_p <= 1.0, "`top_p` is {}", options.top_p; help: "write a share above 0 and up to 1");
+    Ok(Evaluation(Arc::new(Definition {
+        id: options.id,
+        questions: questions.0.to_vec(),
+        samples: options.samples,
+        sampling: Sampling {
+            temperature: options.temperature,
+            top_p: options.top_p,
+            max_tokens: options.max_tokens,
+            seed: options.seed,
+        },
+        judges: options.judges.into_iter().map(|judge| judge.0).collect(),
+        score: options.score.map(|score| score.0).unwrap_or_default(),
+    })))
+}
+
+/// Identity of an evaluation in keys.
+pub fn digest(evaluation: &Definition) -> Result<Digest> {
+    Digest::of_json(&json!(evaluation))
+}
