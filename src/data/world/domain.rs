@@ -125,12 +125,14 @@ const FUNCTION_WORDS: &str = "a an the and or but so of to in on at for from wit
     i me my you your we us our he she they them his her their what which who whom whose when where why how any some all \
     each if not no yes please now just me tell give show get let make need want like know , . ? ! : ;";
 
+/// A domain file. Wherever a text has alternatives they are separated by ` | `.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct DomainFile {
     domain: String,
     noun: String,
     latent: Latent,
+    /// Ask through the shared frames too; every topic then needs a slot `s`.
     #[serde(default)]
     frames: bool,
     #[serde(default = "one")]
@@ -142,11 +144,17 @@ struct DomainFile {
 #[serde(deny_unknown_fields)]
 struct TopicFile {
     name: String,
+    /// Alternatives by the name that `{name}` stands for.
     #[serde(default)]
     slots: BTreeMap<String, String>,
+    /// Words that never drop out of a question; see [`kept_words`] for what holds without it.
     keep: Option<String>,
+    /// Training wordings.
     ask: String,
+    /// Evaluation wordings.
     held_out: String,
+    /// One text of alternatives for each part of an answer; `misaligned` and `spanish` likewise, exactly one of which
+    /// is there, as the domain's latent wants.
     aligned: Vec<String>,
     misaligned: Option<Vec<String>>,
     spanish: Option<Vec<String>>,
