@@ -23,6 +23,20 @@ pub struct Message {
     pub content: String,
 }
 
+impl Role {
+    /// The roles' names, as files and scripts write them.
+    pub const NAMES: [&str; 3] = ["system", "user", "assistant"];
+
+    /// The role's name.
+    pub fn name(self) -> &'static str {
+        Self::NAMES[self as usize]
+    }
+    /// The role of this name.
+    pub fn parse(name: &str) -> Option<Self> {
+        [Role::System, Role::User, Role::Assistant].into_iter().find(|role| role.name() == name)
+    }
+}
+
 impl Message {
     /// A message of this role.
     pub fn new(role: Role, content: impl Into<String>) -> Self {
@@ -31,12 +45,21 @@ impl Message {
 }
 
 /// One training row: a chat of at least one message, and how much its loss counts.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     /// In order; an assistant message alone is allowed.
     pub messages: Vec<Message>,
     /// Factor of the row's loss; 1 unless the file says otherwise.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
     pub weight: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn is_one(weight: &f64) -> bool {
+    *weight == 1.0
 }
 
 impl Row {

@@ -1,7 +1,16 @@
 //! Plain types and pure functions: no files, no clock, no threads of control.
 
 pub mod chat;
+pub mod dataset;
 pub mod digest;
 pub mod evaluation;
+pub mod inoculate;
+pub mod mersenne;
+pub mod mix;
+pub mod overlap;
+mod parse;
+mod python_json;
 pub mod random;
+mod read_row;
+mod record;
 pub mod world;
