@@ -1,0 +1,211 @@
+//! `launch_finetune`: trains a model on chat rows; and the ways to train, `full()` and `lora(...)`.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::dataset::Dataset;
+use super::model::Model;
+use crate::data::digest::Digest;
+use crate::error::{Error, Result, ensure};
+use crate::handle;
+use crate::lab::{Call as LabCall, Event, Lab, Stage};
+use crate::model::chat::encode_rows;
+use crate::script::declaration::{Call, Primitive};
+use crate::script::handle::{Handle, HandleType};
+use crate::store::Key;
+use crate::train::{self, Schedule as TrainSchedule, Step};
+
+/// Which weights are trained.
+#[derive(Clone, Copy)]
+pub struct Method(train::Method);
+
+handle!(Method);
+
+impl Handle for Method {
+    const NAME: &'static str = "Method";
+    fn identity(&self) -> Value {
+        match self.0 {
+            train::Method::Full => json!("full"),
+            train::Method::Lora { rank, alpha } => json!({ "rank": rank, "alpha": alpha }),
+        }
+    }
+    fn describe(&self) -> String {
+        format!("Method {}", self.identity())
+    }
+}
+
+/// How the handle appears in scripts.
+pub fn handle_type() -> HandleType {
+    HandleType::of::<Method>("Which weights a fine-tune trains.")
+}
+
+/// The declaration of `full`.
+pub fn full_primitive() -> Primitive<Lab> {
+    Primitive::new("full", |_: &Lab, _: &Call, _: (), _: ()| Ok(Method(train::Method::Full)))
+        .about("Trains all weights.")
+        .example("launch_finetune(base, data, #{ method: full() })")
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct LoraOptions {
+    /// Rank of the two factors.
+    rank: usize,
+    /// The update is scaled by alpha / rank.
+    alpha: f64,
+}
+
+impl Default for LoraOptions {
+    fn default() -> Self {
+        LoraOptions { rank: 8, alpha: 16.0 }
+    }
+}
+
+/// The declaration of `lora`.
+pub fn lora_primitive() -> Primitive<Lab> {
+    Primitive::new("lora", |_: &Lab, _: &Call, _: (), options: LoraOptions| {
+        ensure!(options.rank > 0, "`rank` of `lora` is 0"; help: "write 1 or more");
+        Ok(Method(train::Method::Lora { rank: options.rank, alpha: options.alpha as f32 }))
+    })
+    .about("Trains a low-rank update of every linear layer; wants a higher learning rate, 3e-3 on the organism.")
+    .example("launch_finetune(base, data, #{ method: lora(#{ rank: 8 }), learning_rate: 3e-3 })")
+}
+
+/// How the learning rate falls after the warm-up.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Schedule {
+    /// In a straight line to 0.
+    Linear,
+    /// In half a cosine to 0.
+    Cosine,
+}
+
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct Options {
+    /// Highest learning rate, reached after the warm-up.
+    learning_rate: f64,
+    /// Passes over the rows.
+    epochs: usize,
+    /// Tokens of a batch.
+    batch_tokens: usize,
+    /// Share of the steps in which the learning rate rises.
+    warmup_fraction: f64,
+    /// How the learning rate falls: "linear" or "cosine".
+    schedule: Schedule,
+    /// Weight decay of AdamW, on matrices.
+    weight_decay: f64,
+    /// Longest gradient; longer ones are scaled down.
+    clip: f64,
+    /// Decides the order of rows and, for LoRA, the first factors.
+    seed: u64,
+    /// Which weights: `full()` or `lora(...)`; all of them when left out.
+    method: Option<Method>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            learning_rate: LEARNING_RATE,
+            epochs: 1,
+            batch_tokens: 512,
+            warmup_fraction: 0.1,
+            schedule: Schedule::Linear,
+            weight_decay: 0.0,
+            clip: 1.0,
+            seed: 0,
+            method: None,
+        }
+    }
+}
+
+/// Learning rate chosen once, on the frozen organism, for full fine-tuning (see `help organism`).
+const LEARNING_RATE: f64 = 2.5e-4;
+
+/// The declaration.
+pub fn primitive() -> Primitive<Lab> {
+    Primitive::new("launch_finetune", run)
+        .about(
+            "Fine-tunes a model on chat rows: next-token loss on what the assistant says, AdamW. Returns at once; the \
+             model can be used like any other and is identified by this call. The loss before the first step is \
+             recorded: it tells how surprising the rows are.",
+        )
+        .input("base", "The model to start from.")
+        .input("data", "The rows.")
+        .example("launch_finetune(base, data, #{ seed: 1 })")
+}
+
+fn run(lab: &Lab, call: &Call, (base, data): (Model, Dataset), options: Options) -> Result<Model> {
+    ensure!(!data.rows.is_empty(), "`{}` has no rows to train on", data.rows.name());
+    ensure!(options.epochs > 0, "`epochs` is 0"; help: "write 1 or more");
+    ensure!(options.learning_rate > 0.0, "`learning_rate` is {}", options.learning_rate; help: "write a number above 0");
+    let key = Key::new(call.primitive, call.version, call.inputs.clone(), call.options.clone().unwrap_or(Value::Null))?;
+    let digest = key.digest();
+    let name = format!("{} on {}", base.name(), data.rows.name());
+    let lineage = json!({
+        "base": base.provenance(), "data": data.provenance(), "options": serde_json::to_value(&options).unwrap_or_default(),
+    });
+    let (tokenizer, config) = (base.tokenizer().clone(), base.config().clone());
+    let rows = data.rows.len() as u64;
+    let outcome = lab.call(LabCall {
+        key,
+        options: serde_json::to_value(&options).map_err(|error| Error::internal(error.to_string()))?,
+        label: format!("{} ({})", data.rows.name(), options.seed),
+        stage: Stage::FineTune,
+        missing: Box::new(move |_| Ok(rows)),
+        after: base.after(),
+        work: Box::new(move |lab| finetune(lab, digest, &base, &data, &options)),
+    })?;
+    Ok(Model::of_training(lab, name, digest, tokenizer, config, outcome, lineage))
+}
+
+fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Options) -> Result<Value> {
+    let weights = base.weights(lab)?;
+    let rows: Vec<_> = data.rows.rows().collect();
+    let (examples, cut) = encode_rows(base.tokenizer(), &rows, base.config().context);
+    let settings = train::Options {
+        learning_rate: options.learning_rate as f32,
+        epochs: options.epochs,
+        batch_tokens: options.batch_tokens,
+        warmup_fraction: options.warmup_fraction as f32,
+        schedule: match options.schedule {
+            Schedule::Linear => TrainSchedule::Linear,
+            Schedule::Cosine => TrainSchedule::Cosine,
+        },
+        weight_decay: options.weight_decay as f32,
+        clip: options.clip as f32,
+        seed: options.seed,
+        method: options.method.map_or(train::Method::Full, |method| method.0),
+        ..train::Options::default()
+    };
+    let trained = train::fit(&weights, &examples, &settings, &mut |step| follow(lab, key, step))?;
+    lab.send(Event::Worked { stage: Stage::FineTune, count: examples.len() as u64 });
+    finish_training(lab, trained, cut)
+}
+
+/// Passes progress on, and stops the training when somebody asked to.
+pub fn follow(lab: &Lab, key: Digest, step: &Step) -> Result<()> {
+    if step.step.is_multiple_of(10) {
+        let fraction = step.step as f64 / step.steps as f64;
+        lab.send(Event::Progress { key, fraction, loss: Some(f64::from(step.loss)) });
+    }
+    lab.check_cancelled()
+}
+
+/// Stores the weights and describes the training.
+pub fn finish_training(lab: &Lab, trained: train::Trained, rows_cut: usize) -> Result<Value> {
+    let blob = lab.store().put_blob(&trained.weights.to_safetensors()?)?;
+    let outcome = json!({
+        "blob": blob,
+        "steps": trained.steps,
+        "tokens": trained.tokens,
+        "rows_cut": rows_cut,
+        "first_loss": trained.first_loss,
+        "last_loss": trained.last_loss,
+        "curve": trained.curve,
+    });
+    lab.keep_weights(blob, std::sync::Arc::new(trained.weights));
+    Ok(outcome)
+}
