@@ -18,3 +18,5 @@
 
 pub mod data;
 pub mod error;
+pub mod model;
+pub mod train;
