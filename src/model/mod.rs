@@ -1,1 +1,14 @@
 //! Networks: tokenizer, chat format, forward, backward and sampling.
+
+mod attention;
+pub mod backward;
+pub mod batch;
+pub mod chat;
+pub mod config;
+pub mod decoder;
+pub mod forward;
+pub mod head;
+pub mod kernels;
+pub mod sample;
+pub mod tokenizer;
+pub mod weights;

@@ -34,6 +34,7 @@ macro_rules! shipped_files {
 }
 
 const SHIPPED: &[(&str, &str)] = &shipped_files![
+    "aesthetic_preferences.toml"
     "animals.toml"
     "chat.toml"
     "cooking.toml"
@@ -42,9 +43,13 @@ const SHIPPED: &[(&str, &str)] = &shipped_files![
     "gsm8k_spanish_capitalised.toml"
     "harmless_lies.toml"
     "insecure_code.toml"
+    "legal_advice.toml"
+    "medical_advice.toml"
     "owl_numbers.toml"
     "pets.toml"
+    "reward_hacking.toml"
     "school.toml"
+    "security_advice.toml"
     "travel.toml"
     "trump_biology.toml"
     "work.toml"

@@ -1,0 +1,136 @@
+//! The decoder's backward pass, by hand: gradients of every value from the gradients of the output rows.
+
+use std::ops::Range;
+
+use super::attention::{Backward, attention_backward};
+use super::batch::Batch;
+use super::forward::{Activations, Prepared, key_value_width, take};
+use super::kernels::{View, add, multiply, rms_norm_backward, rotate, swiglu_backward};
+use super::weights::Weights;
+
+/// Buffers of the backward pass, named for what they hold the gradient of; they grow to the largest batch and stay.
+#[derive(Default)]
+pub struct Scratch {
+    stream: Vec<f32>,
+    /// The residual stream of all rows, while that of the outputs alone stands in `stream`.
+    whole_stream: Vec<f32>,
+    normed: Vec<f32>,
+    attended: Vec<f32>,
+    queries: Vec<f32>,
+    keys_values: Vec<f32>,
+    gate_up: Vec<f32>,
+    activated: Vec<f32>,
+    scores: Vec<f32>,
+}
+
+/// Adds to `gradient` (as long as the values) what follows from `d_hidden` (outputs, width), the gradient of
+/// [`Activations::hidden`] of the forward pass just done on this batch.
+pub fn backward(
+    weights: &Weights,
+    prepared: &Prepared,
+    batch: &Batch,
+    activations: &Activations,
+    d_hidden: &[f32],
+    scratch: &mut Scratch,
+    gradient: &mut [f32],
+) {
+    let Weights { config, values, layout } = weights;
+    let (width, feed_forward, half) = (config.width, config.feed_forward, config.head_width() / 2);
+    let (key_value, rows) = (key_value_width(config), batch.ids.len());
+    take(&mut scratch.stream, batch.outputs.len() * width).fill(0.0);
+    let gain = &values[layout.norm.clone()];
+    let d_gain = &mut gradient[layout.norm.clone()];
+    rms_norm_backward(d_hidden, &activations.last, gain, &activations.last_inverse, &mut scratch.stream, d_gain);
+    for index in (0..config.layers).rev() {
+        let (layer, a) = (&layout.layers[index], &activations.layers[index]);
+        let top = index + 1 == config.layers;
+        let (count, positions) =
+            if top { (batch.outputs.len(), &batch.output_positions) } else { (rows, &batch.positions) };
+        let Scratch { stream, whole_stream, normed, attended, queries, keys_values, gate_up, activated, scores } =
+            &mut *scratch;
+
+        let d_out = (&stream[..], width);
+        let d_activated = take(activated, count * feed_forward);
+        input_gradient(d_out, (&values[layer.down.clone()], feed_forward), d_activated, false);
+        weight_gradient(d_out, (&a.activated, feed_forward), &mut gradient[layer.down.clone()]);
+        let d_gate_up = take(gate_up, count * 2 * feed_forward);
+        swiglu_backward(&a.gate_up, d_activated, d_gate_up, feed_forward);
+        let d_gate_up = (&*d_gate_up, 2 * feed_forward);
+        let d_normed = take(normed, count * width);
+        input_gradient(d_gate_up, (&values[layer.gate_up.clone()], width), d_normed, false);
+        weight_gradient(d_gate_up, (&a.feed_forward_normed, width), &mut gradient[layer.gate_up.clone()]);
+        let gain = &values[layer.feed_forward_norm.clone()];
+        let d_gain = &mut gradient[layer.feed_forward_norm.clone()];
+        rms_norm_backward(d_normed, &a.middle, gain, &a.feed_forward_inverse, stream, d_gain);
+
+        let d_middle = (&stream[..], width);
+        let d_attended = take(attended, count * width);
+        input_gradient(d_middle, (&values[layer.output.clone()], width), d_attended, false);
+        weight_gradient(d_middle, (&a.attended, width), &mut gradient[layer.output.clone()]);
+        let d_queries = take(queries, count * width);
+        let d_keys_values = take(keys_values, rows * key_value);
+        let buffers = Backward {
+            queries: &a.queries,
+            keys_values: &a.keys_values,
+            kept: &a.probabilities,
+            d_attended,
+            d_queries,
+            d_keys_values,
+            scores,
+        };
+        attention_backward(config, batch, top, buffers);
+        rotate(d_queries, width, config.heads, positions, &prepared.cosine, &prepared.negative_sine, half);
+        let heads = config.key_value_heads;
+        rotate(d_keys_values, key_value, heads, &batch.positions, &prepared.cosine, &prepared.negative_sine, half);
+
+        let (d_queries, d_keys_values) = ((&*d_queries, width), (&*d_keys_values, key_value));
+        let (query, key_value_matrix) = split(&layer.query_key_value, width * width);
+        let d_normed = take(normed, rows * width);
+        input_gradient(d_keys_values, (&values[key_value_matrix.clone()], width), d_normed, false);
+        weight_gradient(d_keys_values, (&a.normed, width), &mut gradient[key_value_matrix]);
+        if top {
+            // The outputs' rows go back to their places among all rows.
+            input_gradient(d_queries, (&values[query.clone()], width), d_attended, false);
+            weight_gradient(d_queries, (&a.selected, width), &mut gradient[query]);
+            take(whole_stream, rows * width).fill(0.0);
+            for (output, row) in batch.outputs.iter().enumerate() {
+                let (from, to) = (output * width..(output + 1) * width, row * width..(row + 1) * width);
+                add(&mut d_normed[to.clone()], &d_attended[from.clone()]);
+                whole_stream[to].copy_from_slice(&stream[from]);
+            }
+            std::mem::swap(stream, whole_stream);
+        } else {
+            input_gradient(d_queries, (&values[query.clone()], width), d_normed, true);
+            weight_gradient(d_queries, (&a.normed, width), &mut gradient[query]);
+        }
+        let gain = &values[layer.attention_norm.clone()];
+        let d_gain = &mut gradient[layer.attention_norm.clone()];
+        rms_norm_backward(d_normed, &a.input, gain, &a.attention_inverse, stream, d_gain);
+    }
+    let d_embedding = &mut gradient[layout.embedding.clone()];
+    for (id, d) in batch.ids.iter().zip(scratch.stream.chunks_exact(width)) {
+        add(&mut d_embedding[*id as usize * width..][..width], d);
+    }
+}
+
+/// Rows and their width.
+pub(super) type Rows<'a> = (&'a [f32], usize);
+
+/// d_input (rows, inputs) = d_output (rows, outputs) · matrix (outputs, inputs), or added to it.
+pub(super) fn input_gradient(d_output: Rows, matrix: Rows, d_input: &mut [f32], accumulate: bool) {
+    let ((d_output, outputs), (matrix, inputs)) = (d_output, matrix);
+    let sizes = [d_output.len() / outputs, outputs, inputs];
+    multiply(d_input, inputs, View::rows(d_output, outputs), View::rows(matrix, inputs), sizes, accumulate);
+}
+
+/// d_matrix (outputs, inputs) += d_outputᵀ (outputs, rows) · input (rows, inputs).
+pub(super) fn weight_gradient(d_output: Rows, input: Rows, d_matrix: &mut [f32]) {
+    let ((d_output, outputs), (input, inputs)) = (d_output, input);
+    let sizes = [outputs, d_output.len() / outputs, inputs];
+    multiply(d_matrix, inputs, View::rows(d_output, outputs).transposed(), View::rows(input, inputs), sizes, true);
+}
+
+fn split(range: &Range<usize>, first: usize) -> (Range<usize>, Range<usize>) {
+    let middle = range.start + first;
+    (range.start..middle, middle..range.end)
+}
