@@ -20,7 +20,6 @@ pub mod cli;
 pub mod data;
 pub mod engine;
 pub mod error;
-<<<<<<< HEAD
 pub mod judge;
 pub mod lab;
 pub mod model;
@@ -29,7 +28,4 @@ pub mod primitives;
 pub mod run;
 pub mod script;
 pub mod store;
-=======
-pub mod model;
->>>>>>> model
 pub mod train;
