@@ -3,3 +3,4 @@
 pub mod chat;
 pub mod digest;
 pub mod random;
+pub mod statistics;
