@@ -13,4 +13,5 @@ mod python_json;
 pub mod random;
 mod read_row;
 mod record;
+pub mod statistics;
 pub mod world;
