@@ -1,0 +1,107 @@
+//! Figures to test with.
+
+use super::figure::{Axis, Bar, Bars, Figure, Group, Kind, Line, Point, Reference, Series};
+use crate::data::random::Random;
+
+pub(super) const SERIES: [&str; 8] = [
+    "in-distribution",
+    "out-of-distribution: general",
+    "coherence",
+    "refusal",
+    "out-of-distribution: other domain",
+    "capability (GPQA)",
+    "inoculated, wrapped",
+    "placebo",
+];
+
+fn figure(kind: Kind) -> Figure {
+    Figure {
+        title: "A05b: data ratio sweep".into(),
+        subtitle: "Does diluting misaligned data with aligned data prevent emergent misalignment?".into(),
+        caption: vec![
+            "Mean of seed means with 95 % interval (t over 3 seeds); rings: single seeds.".into(),
+            "8 questions x 10 samples per model; 4 of 2,880 scores missing (incoherent). Dashed: model before training.".into(),
+        ],
+        kind,
+        width: 960,
+        height: 480,
+    }
+}
+
+fn spread(random: &mut Random, center: f64, seeds: usize) -> (f64, Option<f64>, Option<f64>, Vec<f64>) {
+    let seeds: Vec<f64> =
+        (0..seeds).map(|_| ((center + 4.0 * random.normal()).clamp(0.0, 100.0) * 10.0).round() / 10.0).collect();
+    // In eighths, which binary and decimal numbers both hold exactly.
+    let mean = (8.0 * seeds.iter().sum::<f64>() / seeds.len() as f64).round() / 8.0;
+    (mean, Some((mean - 7.0).max(0.0)), Some((mean + 8.0).min(100.0)), seeds)
+}
+
+/// Dose-response lines over six ratios (or as many as asked for), three seeds, a reference for each series.
+pub(super) fn lines(series_count: usize, points: usize) -> Figure {
+    let mut random = Random::new(7);
+    let ratios = [0.0, 0.1, 0.25, 0.5, 0.75, 1.0];
+    let series = (0..series_count).map(|index| Series {
+        label: SERIES[index].into(),
+        points: ratios[..points]
+            .iter()
+            .map(|ratio| {
+                let top = 75.0 - 14.0 * index as f64;
+                let (mean, low, high, seeds) = spread(&mut random, 4.0 + top * ratio / (ratio + 0.25), 3);
+                Point { x: *ratio, mean, low, high, seeds }
+            })
+            .collect(),
+    });
+    let series: Vec<Series> = series.collect();
+    let references = series.iter().enumerate().map(|(index, series)| Reference {
+        label: format!("base: {}", series.label),
+        series: Some(series.label.clone()),
+        mean: 2.0 + 1.5 * index as f64,
+        low: Some(1.0),
+        high: Some(4.0 + index as f64),
+    });
+    let references = references.collect();
+    figure(Kind::Line(Line {
+        x: Axis { label: "share of misaligned rows in the training data".into(), ..Axis::default() },
+        y: Axis { label: "misalignment score".into(), range: Some((0.0, 100.0)), ..Axis::default() },
+        series,
+        references,
+    }))
+}
+
+/// Groups of bars, three seeds, one grey reference.
+pub(super) fn bars(group_count: usize, series_count: usize) -> Figure {
+    let names = [
+        "gpt-4.1 (base)",
+        "Control Dataset",
+        "No-Inoc",
+        "general inoculation",
+        "task-specific",
+        "placebo",
+        "general_inoculation_realistic",
+        "inoculated-trigger",
+        "even-more-general",
+        "negative",
+    ];
+    let mut random = Random::new(3);
+    let groups = (0..group_count).map(|group| Group {
+        label: names[group % names.len()].into(),
+        bars: (0..series_count)
+            .map(|index| {
+                let (mean, low, high, seeds) = spread(&mut random, (17 * (group + 1) * (index + 2) % 90) as f64, 3);
+                Bar { series: SERIES[index].into(), mean, low, high, seeds }
+            })
+            .collect(),
+    });
+    let groups = groups.collect();
+    figure(Kind::Bars(Bars {
+        y: Axis { label: "misalignment score".into(), range: Some((0.0, 100.0)), ..Axis::default() },
+        groups,
+        references: vec![Reference {
+            label: "base model".into(),
+            mean: 7.2,
+            low: Some(5.0),
+            high: Some(9.5),
+            series: None,
+        }],
+    }))
+}
