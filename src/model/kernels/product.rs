@@ -63,6 +63,9 @@ impl Panels {
 pub fn multiply_panels(c: &mut [f32], c_stride: usize, a: View, b: &Panels, m: usize, accumulate: bool) {
     let (k, n) = (b.rows, b.columns);
     assert!(a.holds(m, k) && View::rows(c, c_stride).holds(m, n), "matrix is larger than its slice");
+    if m == 0 {
+        return;
+    }
     for (index, panel) in b.values.chunks_exact(k * PANEL).enumerate() {
         let first = index * PANEL;
         let operand = Operand { values: panel, stride: PANEL };
@@ -75,6 +78,9 @@ pub fn multiply_panels(c: &mut [f32], c_stride: usize, a: View, b: &Panels, m: u
 pub fn multiply(c: &mut [f32], c_stride: usize, a: View, b: View, sizes: [usize; 3], accumulate: bool) {
     let [m, k, n] = sizes;
     assert!(a.holds(m, k) && b.holds(k, n) && View::rows(c, c_stride).holds(m, n), "matrix is larger than its slice");
+    if m == 0 || n == 0 {
+        return;
+    }
     if k == 0 && !accumulate {
         c.chunks_mut(c_stride).take(m).for_each(|row| row[..n].fill(0.0));
     }
@@ -334,13 +340,29 @@ macro_rules! vector_unit {
 }
 #[cfg(target_arch = "x86_64")]
 vector_unit!(
-    avx512, "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma", __m512, 16, 8,
-    _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps
+    avx512,
+    "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma",
+    __m512,
+    16,
+    8,
+    _mm512_setzero_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_set1_ps,
+    _mm512_fmadd_ps
 );
 #[cfg(target_arch = "x86_64")]
 vector_unit!(
-    avx2, "avx2,fma", __m256, 8, 6,
-    _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps
+    avx2,
+    "avx2,fma",
+    __m256,
+    8,
+    6,
+    _mm256_setzero_ps,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_set1_ps,
+    _mm256_fmadd_ps
 );
 
 #[cfg(test)]
