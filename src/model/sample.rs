@@ -6,7 +6,7 @@ use super::batch::Batch;
 use super::config::Config;
 use super::forward::{Activations, Prepared, forward, key_value_width, take};
 use super::head;
-use super::kernels::{View, attend, exponentials, multiply_panels, rms_norm, rotate, sum, swiglu};
+use super::kernels::{Cache, KEY_BLOCK, View, attend, exponentials, multiply_panels, rms_norm, rotate, sum, swiglu};
 use super::weights::Weights;
 use crate::data::random::Random;
 use crate::ensure;
@@ -144,19 +144,53 @@ fn batch_of(prompts: &[Prompt], waiting: &[usize]) -> usize {
 
 /// What reading a prompt left, shared by all its samples.
 struct PromptCache {
-    /// For each layer (prompt tokens, keys then values).
-    layers: Vec<Vec<f32>>,
+    layers: Vec<LayerCache>,
     length: usize,
     /// (vocabulary) after the last token.
     logits: Vec<f32>,
+}
+
+/// Keys and values of one layer; see [`Cache`] for their order.
+#[derive(Default)]
+struct LayerCache {
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    length: usize,
+}
+
+impl LayerCache {
+    /// An empty cache that holds `tokens` without growing.
+    fn with_room(tokens: usize, channels: usize) -> Self {
+        LayerCache {
+            keys: Vec::with_capacity(tokens.next_multiple_of(KEY_BLOCK) * channels),
+            values: Vec::with_capacity(tokens * channels),
+            length: 0,
+        }
+    }
+    /// Appends one token's row, keys then values.
+    fn push(&mut self, row: &[f32]) {
+        let (keys, values) = row.split_at(row.len() / 2);
+        let place = self.length % KEY_BLOCK;
+        if place == 0 {
+            self.keys.resize(self.keys.len() + keys.len() * KEY_BLOCK, 0.0);
+        }
+        let start = self.keys.len() - keys.len() * KEY_BLOCK;
+        for (block, key) in self.keys[start..].chunks_exact_mut(KEY_BLOCK).zip(keys) {
+            block[place] = *key;
+        }
+        self.values.extend_from_slice(values);
+        self.length += 1;
+    }
+    fn view(&self) -> Cache<'_> {
+        Cache { keys: &self.keys, values: &self.values, length: self.length }
+    }
 }
 
 /// A completion in the making.
 struct Slot {
     index: usize,
     prompt: Rc<PromptCache>,
-    /// For each layer (own tokens, keys then values).
-    layers: Vec<Vec<f32>>,
+    layers: Vec<LayerCache>,
     random: Random,
     ids: Vec<u32>,
     logprobs: Vec<f32>,
@@ -227,14 +261,18 @@ impl<'a> Sampler<'a> {
         head::logits(self.weights, &self.prepared, self.activations.hidden(), &mut logits);
         for ((group, bounds), logits) in same.iter().zip(batch.bounds.windows(2)).zip(logits.chunks(config.vocabulary))
         {
-            let rows = bounds[0] * width..bounds[1] * width;
-            let layers = self.activations.layers.iter().map(|layer| layer.keys_values[rows.clone()].to_vec()).collect();
-            let prompt = Rc::new(PromptCache { layers, length: bounds[1] - bounds[0], logits: logits.to_vec() });
+            let (rows, length) = (bounds[0] * width..bounds[1] * width, bounds[1] - bounds[0]);
+            let layers = self.activations.layers.iter().map(|layer| {
+                let mut cache = LayerCache::with_room(length, width / 2);
+                layer.keys_values[rows.clone()].chunks_exact(width).for_each(|row| cache.push(row));
+                cache
+            });
+            let prompt = Rc::new(PromptCache { layers: layers.collect(), length, logits: logits.to_vec() });
             let room = self.options.max_tokens.min(config.context - prompt.length);
             slots.extend(group.iter().map(|index| Slot {
                 index: *index,
                 prompt: Rc::clone(&prompt),
-                layers: (0..config.layers).map(|_| Vec::with_capacity(room * width)).collect(),
+                layers: (0..config.layers).map(|_| LayerCache::with_room(room, width / 2)).collect(),
                 random: Random::stream(prompts[*index].seed, &[0x5A3F]),
                 ids: Vec::new(),
                 logprobs: Vec::new(),
@@ -271,8 +309,8 @@ impl<'a> Sampler<'a> {
     fn step(&mut self) {
         let Weights { config, values, layout } = self.weights;
         let (width, feed_forward, head_width) = (config.width, config.feed_forward, config.head_width());
-        let (key_value, half, group) = (key_value_width(config), head_width / 2, config.heads / config.key_value_heads);
-        let (rows, epsilon, scale) = (self.slots.len(), config.norm_epsilon as f32, 1.0 / (head_width as f32).sqrt());
+        let (key_value, half) = (key_value_width(config), head_width / 2);
+        let (rows, epsilon) = (self.slots.len(), config.norm_epsilon as f32);
         let prepared = &self.prepared;
         self.positions.clear();
         self.positions.extend(self.slots.iter().map(|slot| (slot.prompt.length + slot.ids.len() - 1) as u32));
@@ -298,16 +336,11 @@ impl<'a> Sampler<'a> {
             rotate(queries, width, config.heads, &self.positions, cosine, sine, half);
             rotate(keys_values, key_value, config.key_value_heads, &self.positions, cosine, sine, half);
             for (row, slot) in self.slots.iter_mut().enumerate() {
-                slot.layers[index].extend_from_slice(&keys_values[row * key_value..][..key_value]);
-                let (read, own) = (&slot.prompt.layers[index], &slot.layers[index]);
-                let scores = take(&mut self.scores, (read.len() + own.len()) / key_value);
-                for head in 0..config.heads {
-                    let at = row * width + head * head_width;
-                    let key = head / group * head_width;
-                    let caches = [&read[key..], &own[key..]];
-                    let out = &mut attended[at..at + head_width];
-                    attend(&queries[at..at + head_width], caches, key_value, key_value / 2, scores, scale, out);
-                }
+                slot.layers[index].push(&keys_values[row * key_value..][..key_value]);
+                let caches = [slot.prompt.layers[index].view(), slot.layers[index].view()];
+                let scores = take(&mut self.scores, caches[0].length + caches[1].length + 2 * KEY_BLOCK);
+                let own = row * width..(row + 1) * width;
+                attend(&queries[own.clone()], caches, key_value / 2, head_width, scores, &mut attended[own]);
             }
             multiply_panels(stream, width, View::rows(attended, width), &panels.output, rows, true);
             rms_norm(stream, &values[layer.feed_forward_norm.clone()], normed, inverse, epsilon);
