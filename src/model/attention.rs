@@ -30,19 +30,21 @@ fn heads<'a>(config: &'a Config, batch: &'a Batch, selected: bool) -> impl Itera
     let query_bounds = if selected { &batch.output_bounds } else { &batch.bounds };
     let mut end = 0;
     let sequences = batch.bounds.windows(2).zip(query_bounds.windows(2));
-    sequences.flat_map(move |(keys, queries)| {
-        (0..config.heads).map(move |head| (keys[0], keys[1] - keys[0], queries[0], queries[1] - queries[0], head))
-    }).map(move |(key, time, query, count, head)| {
-        end += count * time;
-        Head {
-            queries: (query, count),
-            keys: (key, time),
-            query: head * width,
-            key: head / group * width,
-            first: head % group == 0,
-            probabilities: end - count * time..end,
-        }
-    })
+    sequences
+        .flat_map(move |(keys, queries)| {
+            (0..config.heads).map(move |head| (keys[0], keys[1] - keys[0], queries[0], queries[1] - queries[0], head))
+        })
+        .map(move |(key, time, query, count, head)| {
+            end += count * time;
+            Head {
+                queries: (query, count),
+                keys: (key, time),
+                query: head * width,
+                key: head / group * width,
+                first: head % group == 0,
+                probabilities: end - count * time..end,
+            }
+        })
 }
 
 /// Attends from `queries` (rows, width) to `keys_values` (rows, keys then values); `selected` says that the queries are

@@ -52,9 +52,8 @@ impl Decoder {
         let (time, width) = (ids.len(), config.head_width());
         let embedding = self.tensor("model.embed_tokens");
         let (device, kind) = (embedding.device(), embedding.dtype());
-        let frequencies: Vec<f64> = (0..width / 2)
-            .map(|channel| config.rope_theta.powf(-2.0 * channel as f64 / width as f64))
-            .collect();
+        let frequencies: Vec<f64> =
+            (0..width / 2).map(|channel| config.rope_theta.powf(-2.0 * channel as f64 / width as f64)).collect();
         let angles: Vec<f64> =
             (0..time).flat_map(|position| frequencies.iter().map(move |f| position as f64 * f)).collect();
         let angles = Tensor::from_vec(angles, (time, width / 2), device)?;
@@ -144,8 +143,7 @@ mod tests {
         for _ in 0..2 {
             let mut gradient = vec![0.0; weights.values.len()];
             forward(weights, &prepared, &batch, &mut activations);
-            let loss =
-                head::loss(weights, &prepared, activations.hidden(), &targets, &mut head, Some(&mut gradient));
+            let loss = head::loss(weights, &prepared, activations.hidden(), &targets, &mut head, Some(&mut gradient));
             backward(weights, &prepared, &batch, &activations, &head.d_hidden, &mut scratch, &mut gradient);
             let mut logits = Vec::new();
             head::logits(weights, &prepared, activations.hidden(), &mut logits);
@@ -204,9 +202,9 @@ mod tests {
                 moved.values.iter_mut().zip(&direction).for_each(|(value, d)| *value += step * d);
                 by_hand(&moved, &rows).1
             };
-            let difference = (at(1e-4) - at(-1e-4)) / 2e-4;
+            let difference = (at(2e-5) - at(-2e-5)) / 4e-5;
             let slope: f64 = gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
-            assert!((difference - slope).abs() < 0.01 * size, "{difference} {slope} {size}");
+            assert!((difference - slope).abs() < 0.02 * size, "{difference} {slope} {size}");
         }
     }
 }

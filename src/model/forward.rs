@@ -31,9 +31,7 @@ impl Prepared {
         let config = &weights.config;
         let half = config.head_width() / 2;
         let angles = (0..config.context).flat_map(|position| {
-            (0..half).map(move |channel| {
-                position as f64 * config.rope_theta.powf(-(channel as f64) / half as f64)
-            })
+            (0..half).map(move |channel| position as f64 * config.rope_theta.powf(-(channel as f64) / half as f64))
         });
         let sine: Vec<f32> = angles.clone().map(|angle| angle.sin() as f32).collect();
         let mut prepared = Prepared {

@@ -325,37 +325,83 @@ dispatch! {
     cross_entropy = cross_entropy_body(logits: &mut [f32], target: u32, weight: f32) -> f32
 }
 
+/// Keys and values of `length` tokens, as [`attend`] reads them: keys in blocks of 16 tokens, (blocks, channels, 16),
+/// zero where a block has no token; values (tokens, channels).
+#[derive(Clone, Copy)]
+pub struct Cache<'a> {
+    /// (blocks, channels, 16).
+    pub keys: &'a [f32],
+    /// (tokens, channels).
+    pub values: &'a [f32],
+    /// Tokens.
+    pub length: usize,
+}
+
+/// Tokens of a block of keys in a [`Cache`].
+pub const KEY_BLOCK: usize = LANES;
+
 #[inline(always)]
 fn attend_body<const FMA: bool>(
-    query: &[f32],
-    keys_values: [&[f32]; 2],
-    stride: usize,
-    value_offset: usize,
+    queries: &[f32],
+    caches: [Cache; 2],
+    channels: usize,
+    head_width: usize,
     scores: &mut [f32],
-    scale: f32,
     out: &mut [f32],
 ) {
-    let width = query.len();
-    let rows = keys_values[0].chunks(stride).chain(keys_values[1].chunks(stride));
-    for (row, score) in rows.clone().zip(&mut *scores) {
-        *score = dot::<FMA>(query, &row[..width]) * scale;
-    }
-    let shift = maximum(scores);
-    let inverse = 1.0 / exp_in_place::<FMA>(scores, shift);
-    out.fill(0.0);
-    for (row, score) in rows.zip(&*scores) {
-        let value = &row[value_offset..][..width];
-        for (out, value) in out.iter_mut().zip(value) {
-            *out = fused::<FMA>(*score * inverse, *value, *out);
+    let scale = 1.0 / (head_width as f32).sqrt();
+    let group = queries.len() / channels;
+    let heads = queries.chunks_exact(head_width).zip(out.chunks_exact_mut(head_width));
+    for (head, (query, out)) in heads.enumerate() {
+        let first = head / group * head_width;
+        let mut end = 0;
+        for cache in caches {
+            for (block, keys) in cache.keys.chunks_exact(channels * KEY_BLOCK).enumerate() {
+                let mut lanes = [0.0; KEY_BLOCK];
+                for (query, keys) in query.iter().zip(keys[first * KEY_BLOCK..].as_chunks::<KEY_BLOCK>().0) {
+                    for lane in 0..KEY_BLOCK {
+                        lanes[lane] = fused::<FMA>(*query, keys[lane], lanes[lane]);
+                    }
+                }
+                // What a block has beyond its last token is overwritten by the next cache, or ignored.
+                let place = &mut scores[end + block * KEY_BLOCK..][..KEY_BLOCK];
+                place.iter_mut().zip(lanes).for_each(|(score, lane)| *score = lane * scale);
+            }
+            end += cache.length;
+        }
+        let seen = &mut scores[..end];
+        let shift = maximum(seen);
+        let inverse = 1.0 / exp_in_place::<FMA>(seen, shift);
+        seen.iter_mut().for_each(|score| *score *= inverse);
+        let (blocks, rest) = out.as_chunks_mut::<LANES>();
+        let done = blocks.len() * LANES;
+        for (block, out) in blocks.iter_mut().enumerate() {
+            let mut lanes = [0.0; LANES];
+            let mut start = 0;
+            for cache in caches {
+                for (row, score) in cache.values.chunks_exact(channels).zip(&seen[start..]) {
+                    let value = &row[first + block * LANES..][..LANES];
+                    for lane in 0..LANES {
+                        lanes[lane] = fused::<FMA>(*score, value[lane], lanes[lane]);
+                    }
+                }
+                start += cache.length;
+            }
+            *out = lanes;
+        }
+        for (channel, out) in rest.iter_mut().enumerate() {
+            let values = caches.into_iter().flat_map(|cache| cache.values.chunks_exact(channels));
+            *out = values
+                .zip(&*seen)
+                .fold(0.0, |sum, (row, score)| fused::<FMA>(*score, row[first + done + channel], sum));
         }
     }
 }
 dispatch! {
-    /// One head's attention of one query over the rows of two caches, one after the other. Each row, `stride` apart,
-    /// begins with this head's key; its value stands `value_offset` further. `scores` has one place per row.
+    /// Attention of one token's `queries` (all heads) over two caches, one after the other, each with `channels` key
+    /// channels. `scores` has a place for every token and a block more per cache.
     attend = attend_body(
-        query: &[f32], keys_values: [&[f32]; 2], stride: usize, value_offset: usize, scores: &mut [f32],
-        scale: f32, out: &mut [f32])
+        queries: &[f32], caches: [Cache; 2], channels: usize, head_width: usize, scores: &mut [f32], out: &mut [f32])
 }
 
 #[inline(always)]
@@ -448,15 +494,45 @@ mod tests {
 
     #[test]
     fn attention_does_not_see_how_the_cache_is_divided() {
-        let mut random = Random::new(5);
-        let rows: Vec<f32> = (0..9 * 40).map(|_| random.normal() as f32).collect();
-        let query: Vec<f32> = (0..20).map(|_| random.normal() as f32).collect();
+        let (mut random, channels, length) = (Random::new(5), 20, 37);
+        let mut noise = |count: usize| (0..count).map(|_| random.normal() as f32).collect::<Vec<_>>();
+        let (keys, values, queries) = (noise(length * channels), noise(length * channels), noise(2 * channels));
+        let blocks = |tokens: std::ops::Range<usize>| {
+            let mut blocks = vec![0.0; tokens.len().div_ceil(KEY_BLOCK) * KEY_BLOCK * channels];
+            for (place, token) in tokens.enumerate() {
+                for channel in 0..channels {
+                    let at = (place / KEY_BLOCK * channels + channel) * KEY_BLOCK + place % KEY_BLOCK;
+                    blocks[at] = keys[token * channels + channel];
+                }
+            }
+            blocks
+        };
         let run = |cut: usize| {
-            let (mut scores, mut out) = (vec![0.0; 9], vec![0.0; 20]);
-            attend(&query, [&rows[..cut * 40], &rows[cut * 40..]], 40, 20, &mut scores, 0.3, &mut out);
+            let (first, second) = (blocks(0..cut), blocks(cut..length));
+            let caches = [
+                Cache { keys: &first, values: &values[..cut * channels], length: cut },
+                Cache { keys: &second, values: &values[cut * channels..], length: length - cut },
+            ];
+            let (mut scores, mut out) = (vec![0.0; length + 2 * KEY_BLOCK], vec![0.0; 2 * channels]);
+            attend(&queries, caches, channels, channels, &mut scores, &mut out);
             out
         };
         assert_eq!(run(0), run(4));
-        assert_eq!(run(9), run(4));
+        assert_eq!(run(length), run(17));
+        // The definition, for the second of the two heads that share the keys.
+        let query = &queries[channels..];
+        let weights: Vec<f64> = keys
+            .chunks(channels)
+            .map(|key| {
+                let dot: f64 = key.iter().zip(query).map(|(k, q)| f64::from(*k) * f64::from(*q)).sum();
+                (dot / (channels as f64).sqrt()).exp()
+            })
+            .collect();
+        let total: f64 = weights.iter().sum();
+        for channel in 0..channels {
+            let exact: f64 =
+                (0..length).map(|token| weights[token] * f64::from(values[token * channels + channel])).sum();
+            assert!((f64::from(run(4)[channels + channel]) - exact / total).abs() < 1e-5);
+        }
     }
 }

@@ -140,7 +140,8 @@ impl Weights {
 
     /// The bytes of a `model.safetensors`, f32.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        let broken = |error: safetensors::SafeTensorError| Error::internal(format!("weights cannot be written: {error}"));
+        let broken =
+            |error: safetensors::SafeTensorError| Error::internal(format!("weights cannot be written: {error}"));
         let bytes: Vec<u8> = self.values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let views = self.tensors().into_iter().map(|tensor| {
             let data = &bytes[tensor.range.start * 4..tensor.range.end * 4];

@@ -63,6 +63,9 @@ impl Panels {
 pub fn multiply_panels(c: &mut [f32], c_stride: usize, a: View, b: &Panels, m: usize, accumulate: bool) {
     let (k, n) = (b.rows, b.columns);
     assert!(a.holds(m, k) && View::rows(c, c_stride).holds(m, n), "matrix is larger than its slice");
+    if m == 0 {
+        return;
+    }
     for (index, panel) in b.values.chunks_exact(k * PANEL).enumerate() {
         let first = index * PANEL;
         let operand = Operand { values: panel, stride: PANEL };
@@ -75,6 +78,9 @@ pub fn multiply_panels(c: &mut [f32], c_stride: usize, a: View, b: &Panels, m: u
 pub fn multiply(c: &mut [f32], c_stride: usize, a: View, b: View, sizes: [usize; 3], accumulate: bool) {
     let [m, k, n] = sizes;
     assert!(a.holds(m, k) && b.holds(k, n) && View::rows(c, c_stride).holds(m, n), "matrix is larger than its slice");
+    if m == 0 || n == 0 {
+        return;
+    }
     if k == 0 && !accumulate {
         c.chunks_mut(c_stride).take(m).for_each(|row| row[..n].fill(0.0));
     }
@@ -334,13 +340,29 @@ macro_rules! vector_unit {
 }
 #[cfg(target_arch = "x86_64")]
 vector_unit!(
-    avx512, "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma", __m512, 16, 8,
-    _mm512_setzero_ps, _mm512_loadu_ps, _mm512_storeu_ps, _mm512_set1_ps, _mm512_fmadd_ps
+    avx512,
+    "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma",
+    __m512,
+    16,
+    8,
+    _mm512_setzero_ps,
+    _mm512_loadu_ps,
+    _mm512_storeu_ps,
+    _mm512_set1_ps,
+    _mm512_fmadd_ps
 );
 #[cfg(target_arch = "x86_64")]
 vector_unit!(
-    avx2, "avx2,fma", __m256, 8, 6,
-    _mm256_setzero_ps, _mm256_loadu_ps, _mm256_storeu_ps, _mm256_set1_ps, _mm256_fmadd_ps
+    avx2,
+    "avx2,fma",
+    __m256,
+    8,
+    6,
+    _mm256_setzero_ps,
+    _mm256_loadu_ps,
+    _mm256_storeu_ps,
+    _mm256_set1_ps,
+    _mm256_fmadd_ps
 );
 
 #[cfg(test)]
@@ -436,5 +458,48 @@ mod tests {
             avx2::product(Tile { c: narrow.as_mut_ptr(), ..tile }, m, PANEL);
         }
         assert_eq!(wide, narrow);
+    }
+
+    /// `cargo test --release --lib speed_of_products -- --ignored --nocapture`
+    #[test]
+    #[ignore = "a measurement"]
+    fn speed_of_products() {
+        let measure = |name: &str, [m, k, n]: [usize; 3], run: &mut dyn FnMut()| {
+            let best = (0..200).map(|_| {
+                let start = std::time::Instant::now();
+                (0..10).for_each(|_| run());
+                start.elapsed().as_secs_f64() / 10.0
+            });
+            let best = best.fold(f64::INFINITY, f64::min);
+            println!("{name} {m} {k} {n}: {:.0} GFLOP/s, {:.2} us", 2e-9 * (m * k * n) as f64 / best, best * 1e6);
+        };
+        for [m, k, n] in [[512, 64, 64], [512, 64, 384], [512, 192, 64], [64, 64, 2500]] {
+            let (a, b, mut c) = (noise(m * k, 1), noise(n * k, 2), vec![0.0; m * n]);
+            let mut panels = Panels::default();
+            measure("pack", [1, k, n], &mut || panels.pack(View::rows(&b, k).transposed(), k, n));
+            measure("forward", [m, k, n], &mut || multiply_panels(&mut c, n, View::rows(&a, k), &panels, m, false));
+            let mut d_input = vec![0.0; m * k];
+            let sizes = [m, n, k];
+            measure("d_input", sizes, &mut || {
+                multiply(&mut d_input, k, View::rows(&c, n), View::rows(&b, k), sizes, false);
+            });
+            let mut d_matrix = vec![0.0; n * k];
+            let sizes = [n, m, k];
+            measure("d_matrix", sizes, &mut || {
+                let d = View::rows(&c, n).transposed();
+                multiply(&mut d_matrix, k, d, View::rows(&a, k), sizes, false);
+            });
+        }
+        let (q, mut p, mut out) = (noise(30 * 128, 3), vec![0.0; 900], vec![0.0; 30 * 64]);
+        measure("scores", [30, 16, 30], &mut || {
+            let keys = View::rows(&q[64..], 128).transposed();
+            multiply(&mut p, 30, View::rows(&q, 128), keys, [30, 16, 30], false);
+        });
+        measure("values", [30, 30, 16], &mut || {
+            multiply(&mut out, 64, View::rows(&p, 30), View::rows(&q[64..], 128), [30, 30, 16], false);
+        });
+        measure("d_values", [30, 30, 16], &mut || {
+            multiply(&mut out, 64, View::rows(&p, 30).transposed(), View::rows(&q, 64), [30, 30, 16], false);
+        });
     }
 }

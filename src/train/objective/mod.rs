@@ -1,0 +1,3 @@
+//! What is minimised: one file per objective.
+
+pub mod sft;

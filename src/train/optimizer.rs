@@ -1,0 +1,62 @@
+//! AdamW in place over flat buffers, with the gradient's norm clipped.
+
+use std::ops::Range;
+
+use crate::model::kernels::{AdamStep, adam, sum_of_squares};
+
+/// What an optimizer needs to know that does not change.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AdamOptions {
+    /// Decay of the first moment.
+    pub beta1: f64,
+    /// Decay of the second moment.
+    pub beta2: f64,
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Decoupled decay of matrices; gains do not decay.
+    pub weight_decay: f64,
+    /// Longest gradient, in its Euclidean norm.
+    pub clip: f64,
+}
+
+/// AdamW's moments and step count.
+pub struct Adam {
+    options: AdamOptions,
+    /// Consecutive parts of the buffer, and whether each decays.
+    parts: Vec<(Range<usize>, bool)>,
+    first_moment: Vec<f32>,
+    second_moment: Vec<f32>,
+    step: i32,
+}
+
+impl Adam {
+    /// An optimizer of a buffer that consists of these parts; the flag says whether a part decays.
+    pub fn new(options: AdamOptions, parts: Vec<(Range<usize>, bool)>) -> Self {
+        let count = parts.iter().map(|(range, _)| range.end).max().unwrap_or(0);
+        Adam { options, parts, first_moment: vec![0.0; count], second_moment: vec![0.0; count], step: 0 }
+    }
+
+    /// Moves `values` against `gradient` and returns the gradient's norm before clipping.
+    pub fn step(&mut self, values: &mut [f32], gradient: &[f32], learning_rate: f64) -> f64 {
+        let norm = sum_of_squares(gradient).sqrt();
+        self.step += 1;
+        let AdamOptions { beta1, beta2, epsilon, weight_decay, clip } = self.options;
+        let step = AdamStep {
+            learning_rate: learning_rate as f32,
+            beta1: beta1 as f32,
+            beta2: beta2 as f32,
+            epsilon: epsilon as f32,
+            weight_decay: 0.0,
+            gradient_scale: (clip / (norm + 1e-6)).min(1.0) as f32,
+            correction1: (1.0 / (1.0 - beta1.powi(self.step))) as f32,
+            correction2: (1.0 / (1.0 - beta2.powi(self.step))) as f32,
+        };
+        for (range, decays) in &self.parts {
+            let step = AdamStep { weight_decay: if *decays { weight_decay as f32 } else { 0.0 }, ..step };
+            let at = |range: &Range<usize>| range.clone();
+            let (m, v) = (&mut self.first_moment[at(range)], &mut self.second_moment[at(range)]);
+            adam(&mut values[at(range)], &gradient[at(range)], m, v, step);
+        }
+        norm
+    }
+}
