@@ -18,3 +18,4 @@
 
 pub mod data;
 pub mod error;
+pub mod script;
