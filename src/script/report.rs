@@ -1,0 +1,253 @@
+//! What went wrong in a script, as text: message, excerpt with the offending text underlined, calls, help.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use owo_colors::{OwoColorize, Style};
+use rhai::{EvalAltResult, ParseError, ParseErrorType, Position};
+
+use crate::error::{Error, Kind, nearest};
+use crate::script::place::Place;
+use crate::script::project::Source;
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Problem {
+    /// What was wrong and what to do.
+    pub error: Error,
+    /// Where, if known.
+    pub place: Option<Place>,
+    /// The calls that led there, innermost first.
+    pub calls: Vec<Frame>,
+}
+
+/// One step of the way to a problem.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Frame {
+    /// What was being done: "in `helper`, called".
+    pub what: String,
+    /// Where.
+    pub place: Option<Place>,
+}
+
+/// Everything that is wrong, sorted by place; never empty.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Report {
+    /// The problems.
+    pub problems: Vec<Problem>,
+}
+
+impl From<Error> for Report {
+    fn from(error: Error) -> Self {
+        Report { problems: vec![Problem { error, place: None, calls: Vec::new() }] }
+    }
+}
+
+impl Report {
+    /// Exit code of the process that ends with this report.
+    pub fn exit_code(&self) -> u8 {
+        self.problems.first().map_or(1, |problem| problem.error.exit_code())
+    }
+    /// The first error.
+    pub fn error(&self) -> &Error {
+        &self.problems[0].error
+    }
+    /// The text that people read, a blank line between problems.
+    pub fn render(&self, colour: bool) -> String {
+        self.problems.iter().map(|problem| problem.render(colour)).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl Problem {
+    fn render(&self, colour: bool) -> String {
+        let paint = |text: &str, style: Style| if colour { text.style(style).to_string() } else { text.to_string() };
+        let (bold, red, blue) = (Style::new().bold(), Style::new().red().bold(), Style::new().blue());
+        let mut out = format!("{}: {}\n", paint("error", red), paint(&self.error.message, bold));
+        let mut write = |line: String| {
+            let _ = writeln!(out, "{}", line.trim_end());
+        };
+        if let Some(place) = &self.place {
+            let number = place.line.to_string();
+            let margin = " ".repeat(number.len());
+            let (line, indent) = excerpt(place);
+            write(format!("{margin}{} {}:{}:{}", paint("-->", blue), place.file, place.line, place.column));
+            write(format!("{margin} {}", paint("|", blue)));
+            write(format!("{} {} {line}", paint(&number, blue), paint("|", blue)));
+            let shown = place.width.min(line.chars().count().saturating_sub(indent)).max(1);
+            write(format!("{margin} {} {}{}", paint("|", blue), " ".repeat(indent), paint(&"^".repeat(shown), red)));
+        }
+        for frame in &self.calls {
+            let at = frame.place.as_ref().map(|at| format!(" at {}:{}:{}", at.file, at.line, at.column));
+            write(format!("{} {}{}", paint("=", blue), frame.what, at.unwrap_or_default()));
+        }
+        if let Some(help) = &self.error.help {
+            write(format!("{}: {help}", paint("help", bold)));
+        }
+        out
+    }
+}
+
+const WIDEST: usize = 120;
+
+/// The line, cut to what fits around the place, and where the underline starts.
+fn excerpt(place: &Place) -> (String, usize) {
+    let characters: Vec<char> = place.text.chars().map(|c| if c == '\t' { ' ' } else { c }).collect();
+    let start = if place.column + place.width > WIDEST { place.column.saturating_sub(WIDEST / 2) } else { 0 };
+    let line: String = characters.iter().skip(start).take(WIDEST).collect();
+    (line, place.column - 1 - start)
+}
+
+/// Names that a message may suggest.
+#[derive(Clone, Debug, Default)]
+pub struct Vocabulary {
+    /// Functions that scripts can call.
+    pub functions: Vec<String>,
+    /// Properties of handles: type, name.
+    pub properties: Vec<(String, String)>,
+}
+
+/// The sources of a run, by name.
+pub type Sources = BTreeMap<String, Source>;
+
+/// The report of an error that Rhai returned while running `script`.
+pub fn of_evaluation(error: &EvalAltResult, script: &str, sources: &Sources, words: &Vocabulary) -> Report {
+    let mut file = script.to_string();
+    let mut calls = Vec::new();
+    let mut error = error;
+    loop {
+        let place = |position: Position| sources.get(&file).and_then(|source| Place::at(source, position));
+        match error {
+            EvalAltResult::ErrorInFunctionCall(name, source, inner, position) => {
+                let what = match (name.starts_with("anon$"), &**inner) {
+                    (true, _) => Some("in a closure, called".to_string()),
+                    // Rhai wraps a closure's error once more in the native function that called it.
+                    (false, EvalAltResult::ErrorInFunctionCall(closure, ..)) if closure.starts_with("anon$") => None,
+                    (false, _) => Some(format!("in `{name}`, called")),
+                };
+                calls.extend(what.map(|what| Frame { what, place: place(*position) }));
+                if sources.contains_key(source) {
+                    file.clone_from(source);
+                }
+                error = inner;
+            }
+            EvalAltResult::ErrorInModule(name, inner, position) => {
+                calls.push(Frame { what: format!("in `{name}`, imported"), place: place(*position) });
+                if sources.contains_key(name) {
+                    file.clone_from(name);
+                }
+                error = inner;
+            }
+            _ => break,
+        }
+    }
+    calls.reverse();
+    let (described, position) = (describe(error, words), error.position());
+    let source = sources.get(&file);
+    let key = source.and_then(|source| Place::of_key(source, position, quoted(&described.message)));
+    let place = key.or_else(|| source.and_then(|source| Place::at(source, position)));
+    Report { problems: vec![Problem { error: described, place, calls }] }
+}
+
+/// The words in backticks, without what follows a dot or bracket.
+fn quoted(message: &str) -> impl Iterator<Item = &str> {
+    let word = |text: &str| text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
+    message.split('`').skip(1).step_by(2).map(move |text| &text[..word(text)]).filter(|text| !text.is_empty())
+}
+
+fn describe(error: &EvalAltResult, words: &Vocabulary) -> Error {
+    let suggest = |error: Error, name: &str| match nearest(name, words.functions.iter().map(String::as_str)) {
+        Some(near) => error.with_help(format!("did you mean `{near}`?")),
+        None => error,
+    };
+    match error {
+        EvalAltResult::ErrorRuntime(value, _) | EvalAltResult::ErrorTerminated(value, _) => {
+            match value.clone().try_cast::<Error>() {
+                Some(error) => error,
+                None if matches!(error, EvalAltResult::ErrorTerminated(..)) => {
+                    Error::new(Kind::Interrupted, "the script was stopped")
+                }
+                None if value.is_unit() => Error::experiment("the script threw an error"),
+                None => Error::experiment(value.to_string()),
+            }
+        }
+        EvalAltResult::ErrorParsing(kind, _) => describe_syntax(kind),
+        EvalAltResult::ErrorFunctionNotFound(signature, _) => {
+            let (name, types) = signature.split_once(" (").unwrap_or((signature, ")"));
+            let name = name.trim();
+            if words.functions.iter().any(|function| function == name) {
+                let types = types.trim_end_matches(')');
+                return Error::input(match types {
+                    "" => format!("`{name}` cannot be called without arguments"),
+                    types => format!("`{name}` cannot be called with ({types})"),
+                });
+            }
+            suggest(Error::input(format!("there is no function `{name}`")), name)
+        }
+        EvalAltResult::ErrorPropertyNotFound(name, _) => Error::input(format!("the map has no key `{name}`")),
+        EvalAltResult::ErrorDotExpr(message, _) => describe_property(message, words),
+        EvalAltResult::ErrorTooManyOperations(_) => Error::input("the script takes too many steps")
+            .with_help("look for a loop that does not end, or raise the limit of operations"),
+        EvalAltResult::ErrorStackOverflow(_) => Error::input("the functions call each other too deeply")
+            .with_help("look for a function that calls itself without end"),
+        EvalAltResult::ErrorSystem(message, inner) => Error::environment(format!("{message}{inner}")),
+        other => {
+            let text = other.to_string();
+            let position = format!(" ({})", other.position());
+            Error::input(lower_case(text.trim_end_matches(position.as_str())))
+        }
+    }
+}
+
+/// Rhai's words for an unknown property: "Unknown property 'x' - a getter is not registered for type 'Dataset'".
+fn describe_property(message: &str, words: &Vocabulary) -> Error {
+    let parts: Vec<&str> = message.split('\'').collect();
+    let &[_, name, _, kind, ..] = parts.as_slice() else { return Error::input(lower_case(message)) };
+    unknown_property(kind, name, words)
+}
+
+/// A handle or value of this kind has no such property.
+pub(crate) fn unknown_property(kind: &str, name: &str, words: &Vocabulary) -> Error {
+    let kind = kind.rsplit("::").next().unwrap_or(kind);
+    let known: Vec<&str> =
+        words.properties.iter().filter(|(owner, _)| owner == kind).map(|(_, property)| property.as_str()).collect();
+    let error = Error::input(format!("{kind} has no property `{name}`"));
+    match nearest(name, known.iter().copied()) {
+        Some(near) => error.with_help(format!("did you mean `{near}`?")),
+        None if words.functions.iter().any(|function| function == name) => {
+            error.with_help(format!("call it: `{name}()`"))
+        }
+        None if known.is_empty() => error,
+        None => error.with_help(format!(
+            "read one of {}",
+            known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+        )),
+    }
+}
+
+/// The error of a script that does not parse.
+pub(crate) fn of_syntax(error: &ParseError) -> Error {
+    describe_syntax(&error.0)
+}
+
+fn describe_syntax(kind: &ParseErrorType) -> Error {
+    match kind {
+        ParseErrorType::VariableUndefined(name) => Error::input(format!("there is no variable `{name}`")),
+        ParseErrorType::ModuleUndefined(name) => Error::input(format!("no module is imported as `{name}`"))
+            .with_help(format!("write `import \"{name}\" as {name};` first")),
+        ParseErrorType::Reserved(name) => {
+            Error::input(format!("`{name}` is a reserved word")).with_help("choose another name")
+        }
+        ParseErrorType::UnexpectedEOF => {
+            Error::input("the script ends too early").with_help("close what is still open")
+        }
+        other => Error::input(lower_case(&other.to_string()).replace('\'', "`")),
+    }
+}
+
+fn lower_case(text: &str) -> String {
+    let mut characters = text.chars();
+    match characters.next() {
+        Some(first) => first.to_lowercase().chain(characters).collect(),
+        None => String::new(),
+    }
+}
