@@ -3,7 +3,7 @@
 mod event;
 mod files;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,6 +16,7 @@ use crate::data::dataset::Dataset;
 use crate::engine::Engine;
 use crate::engine::deferred::Deferred;
 use crate::error::{Error, Kind, Result};
+use crate::model::config::Config;
 use crate::model::weights::Weights;
 use crate::store::{CallRecord, Key, Store};
 
@@ -54,6 +55,7 @@ struct Inner {
     cancelled: Arc<AtomicBool>,
     weights: Mutex<HashMap<Digest, Arc<Weights>>>,
     datasets: Mutex<HashMap<Digest, Dataset>>,
+    noted: Mutex<HashSet<String>>,
 }
 
 /// One application of a primitive whose outcome is worth remembering.
@@ -67,7 +69,7 @@ pub struct Call {
     /// What kind of work it is.
     pub stage: Stage,
     /// Pieces of work in it that are not in the store yet; asked only when the call itself is not.
-    pub missing: Box<dyn FnOnce(&Lab) -> Result<u64>>,
+    pub missing: Box<dyn FnOnce(&Lab) -> Result<u64> + Send>,
     /// Calls whose outcome it needs.
     pub after: Vec<Deferred<Value>>,
     /// The work.
@@ -92,6 +94,7 @@ impl Lab {
             cancelled,
             weights: Mutex::default(),
             datasets: Mutex::default(),
+            noted: Mutex::default(),
         };
         Ok(Lab { inner: Arc::new(inner) })
     }
@@ -200,16 +203,18 @@ impl Lab {
     }
 
     /// Weights by digest: kept in memory while they are used, else read from the store, verified.
-    pub fn weights(&self, digest: Digest) -> Result<Arc<Weights>> {
+    pub fn weights(&self, digest: Digest, config: &Config) -> Result<Arc<Weights>> {
         let lock = || self.inner.weights.lock().expect("no panic while holding the weights");
         if let Some(weights) = lock().get(&digest) {
             return Ok(weights.clone());
         }
-        let bytes = self.inner.store.get_blob(digest)?.ok_or_else(|| {
-            Error::environment(format!("the weights {} are missing or damaged in the store", digest.short()))
-                .with_help("remove the broken record with `drylab fsck`, then run again to retrain them")
-        })?;
-        let weights = Arc::new(Weights::from_safetensors(&bytes)?);
+        let Some(bytes) = self.inner.store.get_blob(digest)? else {
+            // Weights are free work: without the damaged file the next run trains them again.
+            let _ = std::fs::remove_file(self.inner.store.blob_path(digest));
+            return Err(Error::environment(format!("the weights {} are damaged in the store", digest.short()))
+                .with_help("run the same command again: they are trained anew"));
+        };
+        let weights = Arc::new(Weights::from_safetensors(config, &bytes)?);
         self.keep_weights(digest, weights.clone());
         Ok(weights)
     }
@@ -221,6 +226,43 @@ impl Lab {
             kept.clear();
         }
         kept.insert(digest, weights);
+    }
+
+    /// Tells the user something.
+    pub fn note(&self, text: impl Into<String>) {
+        self.send(Event::Note { text: text.into() });
+    }
+
+    /// Tells the user something, once in a run.
+    pub fn note_once(&self, text: impl Into<String>) {
+        let text = text.into();
+        if self.inner.noted.lock().expect("no panic while holding the notes").insert(text.clone()) {
+            self.note(text);
+        }
+    }
+
+    /// Writes a file below the project, whole or not at all.
+    pub fn write_file(&self, path: &str, bytes: &[u8]) -> Result<()> {
+        let target = self.inner.files.writable(path)?;
+        let temporary = target.with_extension(format!("{}.tmp", std::process::id()));
+        std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, &target)).map_err(|error| {
+            let _ = std::fs::remove_file(&temporary);
+            Error::environment(format!("`{path}` cannot be written: {error}"))
+        })?;
+        self.send(Event::Wrote { path: path.to_string() });
+        Ok(())
+    }
+
+    /// Writes a file into the run's folder; returns its path from the project folder.
+    pub fn write_result(&self, name: &str, bytes: &[u8]) -> Result<String> {
+        let path = format!("results/{}/{name}", self.inner.settings.run);
+        self.write_file(&path, bytes)?;
+        Ok(path)
+    }
+
+    /// Waits until every call of this run has an outcome; the first failure that is no consequence of another.
+    pub fn finish(&self) -> Result<()> {
+        self.inner.engine.finish()
     }
 
     /// Makes a dataset findable by its digest for the calls that need its rows later.

@@ -81,6 +81,12 @@ impl Engine {
         }
     }
 
+    /// Waits for every call; the first failure, if there is one.
+    pub fn finish(&self) -> Result<()> {
+        let calls: Vec<_> = self.calls.lock().expect("no panic while holding the calls").values().cloned().collect();
+        calls.iter().map(|call| self.wait(call).map(|_| ())).fold(Ok(()), |first, outcome| first.and(outcome))
+    }
+
     fn runtime(&self) -> &tokio::runtime::Runtime {
         self.runtime.as_ref().expect("the runtime lives as long as the engine")
     }

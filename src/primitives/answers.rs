@@ -13,8 +13,9 @@ use crate::error::{Error, Result};
 use crate::judge::{self, Classifier, Patterns};
 use crate::lab::{Event, Lab, Stage};
 use crate::model::chat::encode_prompt;
+use crate::model::tokenizer;
 use crate::model::sample::{self, Finish, Prompt, SampleOptions};
-use crate::store::{Key, Sample, judgement::Judgement as JudgementRow};
+use crate::store::{Judgement as JudgementRow, Key, Sample};
 
 /// Answers that are sampled together and written to the store in one go.
 const BATCH: usize = 512;
@@ -90,10 +91,10 @@ fn ask(
         .collect();
     let sampling = &evaluation.sampling;
     let options = SampleOptions {
-        temperature: sampling.temperature as f32,
-        top_p: sampling.top_p as f32,
+        temperature: sampling.temperature,
+        top_p: sampling.top_p,
         max_tokens: sampling.max_tokens,
-        stop: vec![tokenizer.end()],
+        stop: vec![tokenizer::END],
     };
     let completions = sample::sample(&weights, &prompts, &options, &|| lab.cancelled())?;
     let rows: Vec<Sample> = batch

@@ -14,7 +14,8 @@ use crate::model::chat::encode_rows;
 use crate::script::declaration::{Call, Primitive};
 use crate::script::handle::{Handle, HandleType};
 use crate::store::Key;
-use crate::train::{self, Schedule as TrainSchedule, Step};
+use crate::train::schedule::Schedule as TrainSchedule;
+use crate::train::{self, Step};
 
 /// Which weights are trained.
 #[derive(Clone, Copy)]
@@ -66,7 +67,7 @@ impl Default for LoraOptions {
 pub fn lora_primitive() -> Primitive<Lab> {
     Primitive::new("lora", |_: &Lab, _: &Call, _: (), options: LoraOptions| {
         ensure!(options.rank > 0, "`rank` of `lora` is 0"; help: "write 1 or more");
-        Ok(Method(train::Method::Lora { rank: options.rank, alpha: options.alpha as f32 }))
+        Ok(Method(train::Method::Lora { rank: options.rank, alpha: options.alpha }))
     })
     .about("Trains a low-rank update of every linear layer; wants a higher learning rate, 3e-3 on the organism.")
     .example("launch_finetune(base, data, #{ method: lora(#{ rank: 8 }), learning_rate: 3e-3 })")
@@ -166,16 +167,16 @@ fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Opti
     let rows: Vec<_> = data.rows.rows().collect();
     let (examples, cut) = encode_rows(base.tokenizer(), &rows, base.config().context);
     let settings = train::Options {
-        learning_rate: options.learning_rate as f32,
+        learning_rate: options.learning_rate,
         epochs: options.epochs,
         batch_tokens: options.batch_tokens,
-        warmup_fraction: options.warmup_fraction as f32,
+        warmup_fraction: options.warmup_fraction,
         schedule: match options.schedule {
             Schedule::Linear => TrainSchedule::Linear,
             Schedule::Cosine => TrainSchedule::Cosine,
         },
-        weight_decay: options.weight_decay as f32,
-        clip: options.clip as f32,
+        weight_decay: options.weight_decay,
+        clip: options.clip,
         seed: options.seed,
         method: options.method.map_or(train::Method::Full, |method| method.0),
         ..train::Options::default()
@@ -189,7 +190,7 @@ fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Opti
 pub fn follow(lab: &Lab, key: Digest, step: &Step) -> Result<()> {
     if step.step.is_multiple_of(10) {
         let fraction = step.step as f64 / step.steps as f64;
-        lab.send(Event::Progress { key, fraction, loss: Some(f64::from(step.loss)) });
+        lab.send(Event::Progress { key, fraction, loss: Some(step.loss) });
     }
     lab.check_cancelled()
 }

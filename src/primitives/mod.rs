@@ -1,1 +1,63 @@
 //! One file per function that scripts can call.
+
+mod answers;
+mod dataset;
+mod evaluate;
+mod evaluation;
+mod export_dataset;
+mod inoculate;
+mod judges;
+mod launch_finetune;
+pub mod library;
+mod mix_dataset;
+mod model;
+mod organism_questions;
+mod organism_rows;
+mod pretrain_organism;
+mod save_model;
+mod sweep;
+
+use crate::lab::Lab;
+use crate::script::declaration::Primitive;
+use crate::script::handle::HandleType;
+
+/// Every function that scripts can call, in the order of the manual.
+pub fn all() -> Vec<Primitive<Lab>> {
+    vec![
+        dataset::primitive(),
+        organism_rows::primitive(),
+        mix_dataset::primitive(),
+        inoculate::primitive(),
+        export_dataset::primitive(),
+        model::primitive(),
+        launch_finetune::primitive(),
+        launch_finetune::full_primitive(),
+        launch_finetune::lora_primitive(),
+        evaluation::questions_primitive(),
+        organism_questions::primitive(),
+        evaluation::primitive(),
+        evaluation::score_primitive(),
+        judges::grammar_primitive(),
+        judges::pattern_primitive(),
+        judges::classifier_primitive(),
+        evaluate::primitive(),
+        sweep::primitive(),
+        library::primitive(),
+        pretrain_organism::primitive(),
+        save_model::primitive(),
+    ]
+}
+
+/// Every type of handle that scripts can hold.
+pub fn handles() -> Vec<HandleType> {
+    let mut types = vec![
+        dataset::handle_type(),
+        model::handle_type(),
+        launch_finetune::handle_type(),
+        judges::handle_type(),
+        evaluate::handle_type(),
+        sweep::handle_type(),
+    ];
+    types.extend(evaluation::handle_types());
+    types
+}
