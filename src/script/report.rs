@@ -1,6 +1,6 @@
 //! What went wrong in a script, as text: message, excerpt with the offending text underlined, calls, help.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
 use owo_colors::{OwoColorize, Style};
@@ -109,8 +109,17 @@ pub struct Vocabulary {
 /// The sources of a run, by name.
 pub type Sources = BTreeMap<String, Source>;
 
+/// The sources that define each function, closures included.
+pub type Definitions = HashMap<String, Vec<String>>;
+
 /// The report of an error that Rhai returned while running `script`.
-pub fn of_evaluation(error: &EvalAltResult, script: &str, sources: &Sources, words: &Vocabulary) -> Report {
+pub fn of_evaluation(
+    error: &EvalAltResult,
+    script: &str,
+    sources: &Sources,
+    definitions: &Definitions,
+    words: &Vocabulary,
+) -> Report {
     let mut file = script.to_string();
     let mut calls = Vec::new();
     let mut error = error;
@@ -125,8 +134,11 @@ pub fn of_evaluation(error: &EvalAltResult, script: &str, sources: &Sources, wor
                     (false, _) => Some(format!("in `{name}`, called")),
                 };
                 calls.extend(what.map(|what| Frame { what, place: place(*position) }));
-                if sources.contains_key(source) {
-                    file.clone_from(source);
+                // Of a closure that another file calls, Rhai tells the file of the caller.
+                match definitions.get(name).map(Vec::as_slice) {
+                    Some([only]) => file.clone_from(only),
+                    _ if sources.contains_key(source) => file.clone_from(source),
+                    _ => {}
                 }
                 error = inner;
             }
@@ -174,9 +186,13 @@ fn describe(error: &EvalAltResult, words: &Vocabulary) -> Error {
         EvalAltResult::ErrorFunctionNotFound(signature, _) => {
             let (name, types) = signature.split_once(" (").unwrap_or((signature, ")"));
             let name = name.trim();
+            let types: Vec<&str> = types.trim_end_matches(')').split(", ").map(script_word).collect();
+            let types = types.join(", ");
+            if !name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
+                return Error::input(format!("`{name}` cannot be used with ({types})"));
+            }
             if words.functions.iter().any(|function| function == name) {
-                let types = types.trim_end_matches(')');
-                return Error::input(match types {
+                return Error::input(match types.as_str() {
                     "" => format!("`{name}` cannot be called without arguments"),
                     types => format!("`{name}` cannot be called with ({types})"),
                 });
@@ -195,6 +211,16 @@ fn describe(error: &EvalAltResult, words: &Vocabulary) -> Error {
             let position = format!(" ({})", other.position());
             Error::input(lower_case(text.trim_end_matches(position.as_str())))
         }
+    }
+}
+
+fn script_word(kind: &str) -> &str {
+    match kind {
+        "i64" => "int",
+        "f64" => "float",
+        "Fn" => "function",
+        kind if kind.contains("String") || kind == "&str" => "string",
+        kind => kind,
     }
 }
 
@@ -249,5 +275,64 @@ fn lower_case(text: &str) -> String {
     match characters.next() {
         Some(first) => first.to_lowercase().chain(characters).collect(),
         None => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::script::toy::{host, run_with};
+
+    fn rendered(script: &str, set: &[&str]) -> String {
+        let report = run_with(&host(), script, set).result.unwrap_err();
+        format!("{}(exit code {})\n", report.render(false), report.exit_code())
+    }
+
+    #[test]
+    fn reports_look_like_this() {
+        let cases: &[(&str, &str, &[&str])] = &[
+            ("unknown_option", "let a = dataset(\"a\");\nlet data = mix_dataset([a], #{ row: 10 });", &[]),
+            ("unknown_option_nothing_near", "mix_dataset([], #{ temperature: 1 })", &[]),
+            ("unknown_function", "//! title\nlet a = datset(\"a\");", &[]),
+            ("wrong_type", "mix_dataset([dataset(\"a\")],\n    #{ rows: \"ten\" })", &[]),
+            ("wrong_type_known_only_at_run_time", "fn rows() { \"ten\" }\nmix_dataset([],\n    #{ seed: 1, rows: rows() })", &[]),
+            ("wrong_arity", "mix_dataset([], #{}, 3)", &[]),
+            ("missing_import", "import \"setings\" as settings;\nsettings::get(\"a\")", &[]),
+            ("syntax_error", "let a = [1, 2;\nprint(a)", &[]),
+            ("unclosed", "let a = mix_dataset([1, 2]", &[]),
+            ("reserved_word", "let default = 1;", &[]),
+            ("undefined_variable", "let setting = 1;\nprint(setings);", &[]),
+            ("undefined_module", "settings::get(\"a\")", &[]),
+            ("error_in_a_library_function", "import \"settings\" as settings;\nfn helper(n) { settings::get(n) }\nlet d = \"missing\";\nhelper(d);", &[]),
+            ("error_in_a_closure", "let names = [\"a\", \"missing\"];\nsweep(names, |name| {\n    dataset(name)\n});", &[]),
+            ("error_in_a_closure_called_by_rhai", "let names = [\"a\", \"missing\"];\nnames.map(|name| dataset(name));", &[]),
+            ("error_in_a_closure_called_by_a_library", "import \"figures\" as f;\nf::apply(|x| dataset(\"missing\"))", &[]),
+            ("runtime_error_of_a_primitive", "let w = [1.0, 2.0];\nmix_dataset([dataset(\"a\")], #{\n    rows: 3,\n    weights: w,\n})", &[]),
+            ("error_of_a_lazy_value", "let r = evaluate(model(\"m\"));\nprint(r.trouble)", &[]),
+            ("unknown_setting", "let r = param(\"ratios\", [0.5]);", &["ratio=1"]),
+            ("setting_of_another_kind", "let r = param(\"rows\", 1000);", &["rows=[1, 2]"]),
+            ("unknown_property", "let r = evaluate(model(\"m\"));\nprint(r.scroe)", &[]),
+            ("unknown_property_at_run_time", "let r = [evaluate(model(\"m\"))];\nprint(r[0].scroe)", &[]),
+            ("unknown_key_of_a_map", "let m = #{ a: 1 };\nm.b", &[]),
+            ("index_out_of_bounds", "let m = [1];\nm[3]", &[]),
+            ("thrown", "throw \"no result\"", &[]),
+            ("endless_loop", "loop { }", &[]),
+            ("endless_recursion", "fn f(x) { f(x + 1) }\nf(0)", &[]),
+            ("two_defaults", "param(\"a\", 1); param(\"a\", 2);", &[]),
+            ("several", "datset(1);\nmix_dataset([], #{ row: 1 })", &[]),
+            ("wrong_operands", "let a = dataset(\"a\");\na + 1", &[]),
+            ("long_line", "let aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa = 1; let bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb = 2; datset(\"a\"); let c = 3;", &[]),
+        ];
+        for (name, script, set) in cases {
+            insta::assert_snapshot!(*name, rendered(script, set));
+        }
+    }
+
+    #[test]
+    fn colour_is_an_addition() {
+        let report = run_with(&host(), "datset(1)", &[]).result.unwrap_err();
+        let coloured = report.render(true);
+        assert!(coloured.contains("\u{1b}["));
+        let plain = regex::Regex::new("\u{1b}\\[[0-9;]*m").unwrap().replace_all(&coloured, "").into_owned();
+        assert_eq!(plain, report.render(false));
     }
 }
