@@ -131,7 +131,10 @@ mod tests {
     fn the_library_is_shadowed_by_the_project_and_files_are_relative() {
         let folder = project(&[
             ("stdlib/settings.rhai", "fn get(n) { \"mine\" }"),
-            ("stdlib/deep/more.rhai", "import \"settings\" as s; import \"./next\" as n; fn all() { s::get(1) + n::NEXT }"),
+            (
+                "stdlib/deep/more.rhai",
+                "import \"settings\" as s; import \"./next\" as n; fn all() { s::get(1) + n::NEXT }",
+            ),
             ("stdlib/deep/next.rhai", "export const NEXT = \" next\";"),
             ("scripts/beside.rhai", "import \"../shared/up\" as u; fn b() { u::u() }"),
             ("shared/up.rhai", "fn u() { \"up\" }"),
@@ -147,7 +150,8 @@ mod tests {
     fn nothing_outside_the_project_is_read() {
         let outside = project(&[("secret.rhai", "fn s() { 1 }")]);
         let folder = project(&[("scripts/y.rhai", "")]);
-        std::os::unix::fs::symlink(outside.path().join("secret.rhai"), folder.path().join("scripts/link.rhai")).unwrap();
+        std::os::unix::fs::symlink(outside.path().join("secret.rhai"), folder.path().join("scripts/link.rhai"))
+            .unwrap();
         let import = |path: &str| run_in(&folder, &format!("import \"{path}\" as s; s::s()"));
         assert_eq!(import("../../secret"), Err("the import `../../secret` leaves the project folder".into()));
         assert_eq!(import("/etc/passwd"), Err("the import path `/etc/passwd` is absolute".into()));
@@ -189,5 +193,16 @@ mod tests {
         let place = report.problems[0].place.clone().unwrap();
         assert_eq!((place.file.as_str(), place.line, place.column), ("scripts/m.rhai", 2, 24));
         assert!(ran.calls.is_empty());
+    }
+
+    #[test]
+    fn an_error_while_a_module_is_imported_is_told_in_the_module() {
+        let folder = project(&[("scripts/m.rhai", "let a = [1];\na[5];")]);
+        let report = run_with(&host_in(folder.path()), "print(1);\nimport \"m\" as m;", &[]).result.unwrap_err();
+        let problem = &report.problems[0];
+        let place = problem.place.as_ref().unwrap();
+        assert_eq!((place.file.as_str(), place.line), ("scripts/m.rhai", 2));
+        assert_eq!(problem.calls[0].what, "in `scripts/m.rhai`, imported");
+        assert_eq!(problem.calls[0].place.as_ref().unwrap().line, 2);
     }
 }

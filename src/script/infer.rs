@@ -41,9 +41,9 @@ pub fn infer(expression: &Expr, known: &HashMap<String, Shape>, returns: &Return
         Expr::StringConstant(text, _) => Shape::Text(Some(text.clone())),
         Expr::InterpolatedString(..) => Shape::Text(None),
         Expr::Unit(_) => Shape::Unit,
-        Expr::Array(items, _) => Shape::Array(Some(
-            items.iter().map(|item| (item.start_position(), infer(item, known, returns))).collect(),
-        )),
+        Expr::Array(items, _) => {
+            Shape::Array(Some(items.iter().map(|item| (item.start_position(), infer(item, known, returns))).collect()))
+        }
         Expr::Map(entries, _) => {
             let entry = |(key, value): &(rhai::Ident, Expr)| Entry {
                 key: key.name.clone(),

@@ -7,6 +7,7 @@
 pub mod bind;
 pub mod check;
 pub mod declaration;
+pub mod describe;
 pub mod handle;
 pub mod host;
 pub mod import;
@@ -22,3 +23,4 @@ pub mod report;
 pub mod shape;
 #[cfg(test)]
 mod toy;
+pub mod vocabulary;

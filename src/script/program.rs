@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use rhai::{AST, ASTNode, Dynamic, Engine, Expr, ParseErrorType, Position, Scope, Stmt};
 
 use crate::error::{Error, nearest};
+use crate::script::describe::of_syntax;
 use crate::script::host::bare_engine;
 use crate::script::import::cycle;
 use crate::script::place::Place;
 use crate::script::project::{Project, Source};
-use crate::script::report::{Problem, of_syntax};
+use crate::script::report::Problem;
 
 /// One compiled source.
 pub struct File {
@@ -35,7 +36,8 @@ pub struct Program {
 
 /// Compiles a script and its imports; what does not compile or does not exist is appended to `problems`.
 pub fn load(project: &Project, script: &Source, functions: &[String], problems: &mut Vec<Problem>) -> Program {
-    let mut loader = Loader { project, engine: bare_engine(), functions, files: BTreeMap::new(), chain: Vec::new(), problems };
+    let mut loader =
+        Loader { project, engine: bare_engine(), functions, files: BTreeMap::new(), chain: Vec::new(), problems };
     loader.add(script);
     Program { script: script.name.clone(), files: loader.files }
 }

@@ -4,10 +4,10 @@ use std::collections::HashSet;
 
 use rhai::Engine;
 
-use crate::script::check::native_functions;
 use crate::script::declaration::Primitive;
 use crate::script::host::bare_engine;
 use crate::script::kind::{Field, Kind};
+use crate::script::vocabulary::native_functions;
 
 /// Panics with all that is wrong.
 ///
@@ -122,10 +122,16 @@ mod tests {
         let run = |_: &World, _: &Call, _: (i64, i64), _: ()| Ok(());
         let faulty = vec![
             Primitive::new("range", run).about("x").input("from", "The first."),
-            Primitive::new("range", run).about("Fine text.").input("a", "The a.").input("b", "The b.").example("range(1,"),
+            Primitive::new("range", run)
+                .about("Fine text.")
+                .input("a", "The a.")
+                .input("b", "The b.")
+                .example("range(1,"),
         ];
         let text = faults(&faulty).join("\n");
-        for part in ["declared twice", "Rhai has a function", "`.about`", "input ``", "has an example", "does not parse"] {
+        for part in
+            ["declared twice", "Rhai has a function", "`.about`", "input ``", "has an example", "does not parse"]
+        {
             assert!(text.contains(part), "{part} in {text}");
         }
     }

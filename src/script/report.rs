@@ -4,11 +4,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
 use owo_colors::{OwoColorize, Style};
-use rhai::{EvalAltResult, ParseError, ParseErrorType, Position};
+use rhai::{EvalAltResult, Position};
 
-use crate::error::{Error, Kind, nearest};
+use crate::error::Error;
+use crate::script::describe::describe;
 use crate::script::place::Place;
 use crate::script::project::Source;
+use crate::script::vocabulary::Vocabulary;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,15 +99,6 @@ fn excerpt(place: &Place) -> (String, usize) {
     (line, place.column - 1 - start)
 }
 
-/// Names that a message may suggest.
-#[derive(Clone, Debug, Default)]
-pub struct Vocabulary {
-    /// Functions that scripts can call.
-    pub functions: Vec<String>,
-    /// Properties of handles: type, name.
-    pub properties: Vec<(String, String)>,
-}
-
 /// The sources of a run, by name.
 pub type Sources = BTreeMap<String, Source>;
 
@@ -166,118 +159,6 @@ fn quoted(message: &str) -> impl Iterator<Item = &str> {
     message.split('`').skip(1).step_by(2).map(move |text| &text[..word(text)]).filter(|text| !text.is_empty())
 }
 
-fn describe(error: &EvalAltResult, words: &Vocabulary) -> Error {
-    let suggest = |error: Error, name: &str| match nearest(name, words.functions.iter().map(String::as_str)) {
-        Some(near) => error.with_help(format!("did you mean `{near}`?")),
-        None => error,
-    };
-    match error {
-        EvalAltResult::ErrorRuntime(value, _) | EvalAltResult::ErrorTerminated(value, _) => {
-            match value.clone().try_cast::<Error>() {
-                Some(error) => error,
-                None if matches!(error, EvalAltResult::ErrorTerminated(..)) => {
-                    Error::new(Kind::Interrupted, "the script was stopped")
-                }
-                None if value.is_unit() => Error::experiment("the script threw an error"),
-                None => Error::experiment(value.to_string()),
-            }
-        }
-        EvalAltResult::ErrorParsing(kind, _) => describe_syntax(kind),
-        EvalAltResult::ErrorFunctionNotFound(signature, _) => {
-            let (name, types) = signature.split_once(" (").unwrap_or((signature, ")"));
-            let name = name.trim();
-            let types: Vec<&str> = types.trim_end_matches(')').split(", ").map(script_word).collect();
-            let types = types.join(", ");
-            if !name.starts_with(|c: char| c.is_alphabetic() || c == '_') {
-                return Error::input(format!("`{name}` cannot be used with ({types})"));
-            }
-            if words.functions.iter().any(|function| function == name) {
-                return Error::input(match types.as_str() {
-                    "" => format!("`{name}` cannot be called without arguments"),
-                    types => format!("`{name}` cannot be called with ({types})"),
-                });
-            }
-            suggest(Error::input(format!("there is no function `{name}`")), name)
-        }
-        EvalAltResult::ErrorPropertyNotFound(name, _) => Error::input(format!("the map has no key `{name}`")),
-        EvalAltResult::ErrorDotExpr(message, _) => describe_property(message, words),
-        EvalAltResult::ErrorTooManyOperations(_) => Error::input("the script takes too many steps")
-            .with_help("look for a loop that does not end, or raise the limit of operations"),
-        EvalAltResult::ErrorStackOverflow(_) => Error::input("the functions call each other too deeply")
-            .with_help("look for a function that calls itself without end"),
-        EvalAltResult::ErrorSystem(message, inner) => Error::environment(format!("{message}{inner}")),
-        other => {
-            let text = other.to_string();
-            let position = format!(" ({})", other.position());
-            Error::input(lower_case(text.trim_end_matches(position.as_str())))
-        }
-    }
-}
-
-fn script_word(kind: &str) -> &str {
-    match kind {
-        "i64" => "int",
-        "f64" => "float",
-        "Fn" => "function",
-        kind if kind.contains("String") || kind == "&str" => "string",
-        kind => kind,
-    }
-}
-
-/// Rhai's words for an unknown property: "Unknown property 'x' - a getter is not registered for type 'Dataset'".
-fn describe_property(message: &str, words: &Vocabulary) -> Error {
-    let parts: Vec<&str> = message.split('\'').collect();
-    let &[_, name, _, kind, ..] = parts.as_slice() else { return Error::input(lower_case(message)) };
-    unknown_property(kind, name, words)
-}
-
-/// A handle or value of this kind has no such property.
-pub(crate) fn unknown_property(kind: &str, name: &str, words: &Vocabulary) -> Error {
-    let kind = kind.rsplit("::").next().unwrap_or(kind);
-    let known: Vec<&str> =
-        words.properties.iter().filter(|(owner, _)| owner == kind).map(|(_, property)| property.as_str()).collect();
-    let error = Error::input(format!("{kind} has no property `{name}`"));
-    match nearest(name, known.iter().copied()) {
-        Some(near) => error.with_help(format!("did you mean `{near}`?")),
-        None if words.functions.iter().any(|function| function == name) => {
-            error.with_help(format!("call it: `{name}()`"))
-        }
-        None if known.is_empty() => error,
-        None => error.with_help(format!(
-            "read one of {}",
-            known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-        )),
-    }
-}
-
-/// The error of a script that does not parse.
-pub(crate) fn of_syntax(error: &ParseError) -> Error {
-    describe_syntax(&error.0)
-}
-
-fn describe_syntax(kind: &ParseErrorType) -> Error {
-    match kind {
-        ParseErrorType::VariableUndefined(name) => Error::input(format!("there is no variable `{name}`")),
-        ParseErrorType::ModuleUndefined(name) => Error::input(format!("no module is imported as `{name}`"))
-            .with_help(format!("write `import \"{name}\" as {name};` first")),
-        ParseErrorType::Reserved(name) => {
-            Error::input(format!("`{name}` is a reserved word")).with_help("choose another name")
-        }
-        ParseErrorType::UnexpectedEOF => {
-            Error::input("the script ends too early").with_help("close what is still open")
-        }
-        other => Error::input(lower_case(&other.to_string()).replace('\'', "`")),
-    }
-}
-
-fn lower_case(text: &str) -> String {
-    let mut characters = text.chars();
-    match characters.next() {
-        Some(first) => first.to_lowercase().chain(characters).collect(),
-        None => String::new(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use crate::script::toy::{host, run_with};
@@ -294,7 +175,11 @@ mod tests {
             ("unknown_option_nothing_near", "mix_dataset([], #{ temperature: 1 })", &[]),
             ("unknown_function", "//! title\nlet a = datset(\"a\");", &[]),
             ("wrong_type", "mix_dataset([dataset(\"a\")],\n    #{ rows: \"ten\" })", &[]),
-            ("wrong_type_known_only_at_run_time", "fn rows() { \"ten\" }\nmix_dataset([],\n    #{ seed: 1, rows: rows() })", &[]),
+            (
+                "wrong_type_known_only_at_run_time",
+                "fn rows() { \"ten\" }\nmix_dataset([],\n    #{ seed: 1, rows: rows() })",
+                &[],
+            ),
             ("wrong_arity", "mix_dataset([], #{}, 3)", &[]),
             ("missing_import", "import \"setings\" as settings;\nsettings::get(\"a\")", &[]),
             ("syntax_error", "let a = [1, 2;\nprint(a)", &[]),
@@ -302,11 +187,31 @@ mod tests {
             ("reserved_word", "let default = 1;", &[]),
             ("undefined_variable", "let setting = 1;\nprint(setings);", &[]),
             ("undefined_module", "settings::get(\"a\")", &[]),
-            ("error_in_a_library_function", "import \"settings\" as settings;\nfn helper(n) { settings::get(n) }\nlet d = \"missing\";\nhelper(d);", &[]),
-            ("error_in_a_closure", "let names = [\"a\", \"missing\"];\nsweep(names, |name| {\n    dataset(name)\n});", &[]),
-            ("error_in_a_closure_called_by_rhai", "let names = [\"a\", \"missing\"];\nnames.map(|name| dataset(name));", &[]),
-            ("error_in_a_closure_called_by_a_library", "import \"figures\" as f;\nf::apply(|x| dataset(\"missing\"))", &[]),
-            ("runtime_error_of_a_primitive", "let w = [1.0, 2.0];\nmix_dataset([dataset(\"a\")], #{\n    rows: 3,\n    weights: w,\n})", &[]),
+            (
+                "error_in_a_library_function",
+                "import \"settings\" as settings;\nfn helper(n) { settings::get(n) }\nlet d = \"missing\";\nhelper(d);",
+                &[],
+            ),
+            (
+                "error_in_a_closure",
+                "let names = [\"a\", \"missing\"];\nsweep(names, |name| {\n    dataset(name)\n});",
+                &[],
+            ),
+            (
+                "error_in_a_closure_called_by_rhai",
+                "let names = [\"a\", \"missing\"];\nnames.map(|name| dataset(name));",
+                &[],
+            ),
+            (
+                "error_in_a_closure_called_by_a_library",
+                "import \"figures\" as f;\nf::apply(|x| dataset(\"missing\"))",
+                &[],
+            ),
+            (
+                "runtime_error_of_a_primitive",
+                "let w = [1.0, 2.0];\nmix_dataset([dataset(\"a\")], #{\n    rows: 3,\n    weights: w,\n})",
+                &[],
+            ),
             ("error_of_a_lazy_value", "let r = evaluate(model(\"m\"));\nprint(r.trouble)", &[]),
             ("unknown_setting", "let r = param(\"ratios\", [0.5]);", &["ratio=1"]),
             ("setting_of_another_kind", "let r = param(\"rows\", 1000);", &["rows=[1, 2]"]),
@@ -320,11 +225,17 @@ mod tests {
             ("two_defaults", "param(\"a\", 1); param(\"a\", 2);", &[]),
             ("several", "datset(1);\nmix_dataset([], #{ row: 1 })", &[]),
             ("wrong_operands", "let a = dataset(\"a\");\na + 1", &[]),
-            ("long_line", "let aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa = 1; let bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb = 2; datset(\"a\"); let c = 3;", &[]),
+            (
+                "long_line",
+                "let aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa = 1; let bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb = 2; datset(\"a\"); let c = 3;",
+                &[],
+            ),
         ];
-        for (name, script, set) in cases {
-            insta::assert_snapshot!(*name, rendered(script, set));
-        }
+        insta::with_settings!({ snapshot_path => "../../tests/snapshots", omit_expression => true }, {
+            for (name, script, set) in cases {
+                insta::assert_snapshot!(*name, rendered(script, set));
+            }
+        });
     }
 
     #[test]
