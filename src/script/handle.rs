@@ -258,7 +258,7 @@ macro_rules! handle {
                 <$type as $crate::script::handle::Handle>::NAME.into()
             }
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({ "handle": <$type as $crate::script::handle::Handle>::NAME })
+                schemars::json_schema!({ "type": "object", "handle": <$type as $crate::script::handle::Handle>::NAME })
             }
         }
         impl $crate::script::handle::Output for $type {

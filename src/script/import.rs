@@ -102,3 +102,107 @@ pub(crate) fn cycle(script: &str, chain: &[String], name: &str) -> Error {
     Error::input(format!("`{name}` imports itself: {}", way.join(" -> ")))
         .with_help("move what both need into a third file")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use crate::script::toy::{host_in, run_with};
+
+    fn project(files: &[(&str, &str)]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in files {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+        folder
+    }
+
+    fn run_in(folder: &tempfile::TempDir, text: &str) -> Result<String, String> {
+        let ran = run_with(&host_in(folder.path()), text, &[]);
+        let render = |report: crate::script::report::Report| {
+            report.problems.iter().map(|problem| problem.error.message.clone()).collect::<Vec<_>>().join("; ")
+        };
+        ran.result.map(|outcome| outcome.value.to_string()).map_err(render)
+    }
+
+    #[test]
+    fn the_library_is_shadowed_by_the_project_and_files_are_relative() {
+        let folder = project(&[
+            ("stdlib/settings.rhai", "fn get(n) { \"mine\" }"),
+            (
+                "stdlib/deep/more.rhai",
+                "import \"settings\" as s; import \"./next\" as n; fn all() { s::get(1) + n::NEXT }",
+            ),
+            ("stdlib/deep/next.rhai", "export const NEXT = \" next\";"),
+            ("scripts/beside.rhai", "import \"../shared/up\" as u; fn b() { u::u() }"),
+            ("shared/up.rhai", "fn u() { \"up\" }"),
+        ]);
+        assert_eq!(run_in(&folder, "import \"settings\" as s; s::get(\"a\")"), Ok("mine".into()));
+        assert_eq!(run_in(&folder, "import \"figures\" as f; f::first()"), Ok("mine".into()));
+        assert_eq!(run_in(&folder, "import \"deep/more\" as m; m::all()"), Ok("mine next".into()));
+        assert_eq!(run_in(&folder, "import \"beside\" as b; b::b()"), Ok("up".into()));
+        assert_eq!(run_in(&folder, "let p = \"bes\" + \"ide.rhai\"; import p as b; b::b()"), Ok("up".into()));
+    }
+
+    #[test]
+    fn nothing_outside_the_project_is_read() {
+        let outside = project(&[("secret.rhai", "fn s() { 1 }")]);
+        let folder = project(&[("scripts/y.rhai", "")]);
+        std::os::unix::fs::symlink(outside.path().join("secret.rhai"), folder.path().join("scripts/link.rhai"))
+            .unwrap();
+        let import = |path: &str| run_in(&folder, &format!("import \"{path}\" as s; s::s()"));
+        assert_eq!(import("../../secret"), Err("the import `../../secret` leaves the project folder".into()));
+        assert_eq!(import("/etc/passwd"), Err("the import path `/etc/passwd` is absolute".into()));
+        assert_eq!(import("link"), Err("the import `link` is a link out of the project folder".into()));
+        assert_eq!(import("nowhere"), Err("there is no module `nowhere`".into()));
+        let dynamic = "let p = \"../..\" + \"/secret\"; import p as s; 1";
+        assert_eq!(run_in(&folder, dynamic), Err("the import `../../secret` leaves the project folder".into()));
+    }
+
+    #[test]
+    fn a_cycle_is_told_with_its_chain() {
+        let folder = project(&[
+            ("scripts/a.rhai", "import \"b\" as b;"),
+            ("scripts/b.rhai", "import \"a\" as a;"),
+            ("scripts/c.rhai", "let p = \"d\"; import p as d;"),
+            ("scripts/d.rhai", "let p = \"c\"; import p as c;"),
+            ("scripts/e.rhai", "import \"x\" as x;"),
+            ("scripts/x.rhai", ""),
+        ]);
+        assert_eq!(
+            run_in(&folder, "import \"a\" as a;"),
+            Err("`scripts/a.rhai` imports itself: scripts/a.rhai -> scripts/b.rhai -> scripts/a.rhai".into())
+        );
+        assert_eq!(
+            run_in(&folder, "import \"c\" as c;"),
+            Err("`scripts/c.rhai` imports itself: scripts/c.rhai -> scripts/d.rhai -> scripts/c.rhai".into())
+        );
+        assert_eq!(
+            run_in(&folder, "import \"e\" as e;"),
+            Err("`scripts/x.rhai` imports itself: scripts/x.rhai -> scripts/e.rhai -> scripts/x.rhai".into())
+        );
+    }
+
+    #[test]
+    fn a_mistake_in_a_module_is_told_at_its_place_before_anything_runs() {
+        let folder = project(&[("scripts/m.rhai", "fn f() {\n    mix_dataset([], #{ row: 1 })\n}")]);
+        let ran = run_with(&host_in(folder.path()), "import \"m\" as m;\nm::f(); dataset(\"a\")", &[]);
+        let report = ran.result.unwrap_err();
+        let place = report.problems[0].place.clone().unwrap();
+        assert_eq!((place.file.as_str(), place.line, place.column), ("scripts/m.rhai", 2, 24));
+        assert!(ran.calls.is_empty());
+    }
+
+    #[test]
+    fn an_error_while_a_module_is_imported_is_told_in_the_module() {
+        let folder = project(&[("scripts/m.rhai", "let a = [1];\na[5];")]);
+        let report = run_with(&host_in(folder.path()), "print(1);\nimport \"m\" as m;", &[]).result.unwrap_err();
+        let problem = &report.problems[0];
+        let place = problem.place.as_ref().unwrap();
+        assert_eq!((place.file.as_str(), place.line), ("scripts/m.rhai", 2));
+        assert_eq!(problem.calls[0].what, "in `scripts/m.rhai`, imported");
+        assert_eq!(problem.calls[0].place.as_ref().unwrap().line, 2);
+    }
+}

@@ -277,7 +277,8 @@ fn read(schema: &Value, definitions: &Map<String, Value>, depth: usize) -> Kind 
     }
     let inner = |schema: &Value| read(schema, definitions, depth + 1);
     if let Some(name) = object.get("handle").and_then(Value::as_str) {
-        return Kind::Handle(name.to_string());
+        // An `Option` of a handle is written as a second type.
+        return optional(Kind::Handle(name.to_string()), object.get("type").is_some_and(Value::is_array));
     }
     if let Some(target) = object.get("$ref").and_then(Value::as_str) {
         let definition = target.rsplit('/').next().and_then(|name| definitions.get(name));

@@ -1,14 +1,16 @@
 //! What went wrong in a script, as text: message, excerpt with the offending text underlined, calls, help.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
 
 use owo_colors::{OwoColorize, Style};
-use rhai::{EvalAltResult, ParseError, ParseErrorType, Position};
+use rhai::{EvalAltResult, Position};
 
-use crate::error::{Error, Kind, nearest};
+use crate::error::Error;
+use crate::script::describe::describe;
 use crate::script::place::Place;
 use crate::script::project::Source;
+use crate::script::vocabulary::Vocabulary;
 
 /// One thing that is wrong.
 #[derive(Clone, Debug, PartialEq)]
@@ -97,20 +99,20 @@ fn excerpt(place: &Place) -> (String, usize) {
     (line, place.column - 1 - start)
 }
 
-/// Names that a message may suggest.
-#[derive(Clone, Debug, Default)]
-pub struct Vocabulary {
-    /// Functions that scripts can call.
-    pub functions: Vec<String>,
-    /// Properties of handles: type, name.
-    pub properties: Vec<(String, String)>,
-}
-
 /// The sources of a run, by name.
 pub type Sources = BTreeMap<String, Source>;
 
+/// The sources that define each function, closures included.
+pub type Definitions = HashMap<String, Vec<String>>;
+
 /// The report of an error that Rhai returned while running `script`.
-pub fn of_evaluation(error: &EvalAltResult, script: &str, sources: &Sources, words: &Vocabulary) -> Report {
+pub fn of_evaluation(
+    error: &EvalAltResult,
+    script: &str,
+    sources: &Sources,
+    definitions: &Definitions,
+    words: &Vocabulary,
+) -> Report {
     let mut file = script.to_string();
     let mut calls = Vec::new();
     let mut error = error;
@@ -125,8 +127,11 @@ pub fn of_evaluation(error: &EvalAltResult, script: &str, sources: &Sources, wor
                     (false, _) => Some(format!("in `{name}`, called")),
                 };
                 calls.extend(what.map(|what| Frame { what, place: place(*position) }));
-                if sources.contains_key(source) {
-                    file.clone_from(source);
+                // Of a closure that another file calls, Rhai tells the file of the caller.
+                match definitions.get(name).map(Vec::as_slice) {
+                    Some([only]) => file.clone_from(only),
+                    _ if sources.contains_key(source) => file.clone_from(source),
+                    _ => {}
                 }
                 error = inner;
             }
@@ -154,100 +159,91 @@ fn quoted(message: &str) -> impl Iterator<Item = &str> {
     message.split('`').skip(1).step_by(2).map(move |text| &text[..word(text)]).filter(|text| !text.is_empty())
 }
 
-fn describe(error: &EvalAltResult, words: &Vocabulary) -> Error {
-    let suggest = |error: Error, name: &str| match nearest(name, words.functions.iter().map(String::as_str)) {
-        Some(near) => error.with_help(format!("did you mean `{near}`?")),
-        None => error,
-    };
-    match error {
-        EvalAltResult::ErrorRuntime(value, _) | EvalAltResult::ErrorTerminated(value, _) => {
-            match value.clone().try_cast::<Error>() {
-                Some(error) => error,
-                None if matches!(error, EvalAltResult::ErrorTerminated(..)) => {
-                    Error::new(Kind::Interrupted, "the script was stopped")
-                }
-                None if value.is_unit() => Error::experiment("the script threw an error"),
-                None => Error::experiment(value.to_string()),
+#[cfg(test)]
+mod tests {
+    use crate::script::toy::{host, run_with};
+
+    fn rendered(script: &str, set: &[&str]) -> String {
+        let report = run_with(&host(), script, set).result.unwrap_err();
+        format!("{}(exit code {})\n", report.render(false), report.exit_code())
+    }
+
+    #[test]
+    fn reports_look_like_this() {
+        let cases: &[(&str, &str, &[&str])] = &[
+            ("unknown_option", "let a = dataset(\"a\");\nlet data = mix_dataset([a], #{ row: 10 });", &[]),
+            ("unknown_option_nothing_near", "mix_dataset([], #{ temperature: 1 })", &[]),
+            ("unknown_function", "//! title\nlet a = datset(\"a\");", &[]),
+            ("wrong_type", "mix_dataset([dataset(\"a\")],\n    #{ rows: \"ten\" })", &[]),
+            (
+                "wrong_type_known_only_at_run_time",
+                "fn rows() { \"ten\" }\nmix_dataset([],\n    #{ seed: 1, rows: rows() })",
+                &[],
+            ),
+            ("wrong_arity", "mix_dataset([], #{}, 3)", &[]),
+            ("missing_import", "import \"setings\" as settings;\nsettings::get(\"a\")", &[]),
+            ("syntax_error", "let a = [1, 2;\nprint(a)", &[]),
+            ("unclosed", "let a = mix_dataset([1, 2]", &[]),
+            ("reserved_word", "let default = 1;", &[]),
+            ("undefined_variable", "let setting = 1;\nprint(setings);", &[]),
+            ("undefined_module", "settings::get(\"a\")", &[]),
+            (
+                "error_in_a_library_function",
+                "import \"settings\" as settings;\nfn helper(n) { settings::get(n) }\nlet d = \"missing\";\nhelper(d);",
+                &[],
+            ),
+            (
+                "error_in_a_closure",
+                "let names = [\"a\", \"missing\"];\nsweep(names, |name| {\n    dataset(name)\n});",
+                &[],
+            ),
+            (
+                "error_in_a_closure_called_by_rhai",
+                "let names = [\"a\", \"missing\"];\nnames.map(|name| dataset(name));",
+                &[],
+            ),
+            (
+                "error_in_a_closure_called_by_a_library",
+                "import \"figures\" as f;\nf::apply(|x| dataset(\"missing\"))",
+                &[],
+            ),
+            (
+                "runtime_error_of_a_primitive",
+                "let w = [1.0, 2.0];\nmix_dataset([dataset(\"a\")], #{\n    rows: 3,\n    weights: w,\n})",
+                &[],
+            ),
+            ("error_of_a_lazy_value", "let r = evaluate(model(\"m\"));\nprint(r.trouble)", &[]),
+            ("unknown_setting", "let r = param(\"ratios\", [0.5]);", &["ratio=1"]),
+            ("setting_of_another_kind", "let r = param(\"rows\", 1000);", &["rows=[1, 2]"]),
+            ("unknown_property", "let r = evaluate(model(\"m\"));\nprint(r.scroe)", &[]),
+            ("unknown_property_at_run_time", "let r = [evaluate(model(\"m\"))];\nprint(r[0].scroe)", &[]),
+            ("unknown_key_of_a_map", "let m = #{ a: 1 };\nm.b", &[]),
+            ("index_out_of_bounds", "let m = [1];\nm[3]", &[]),
+            ("thrown", "throw \"no result\"", &[]),
+            ("endless_loop", "loop { }", &[]),
+            ("endless_recursion", "fn f(x) { f(x + 1) }\nf(0)", &[]),
+            ("two_defaults", "param(\"a\", 1); param(\"a\", 2);", &[]),
+            ("several", "datset(1);\nmix_dataset([], #{ row: 1 })", &[]),
+            ("wrong_operands", "let a = dataset(\"a\");\na + 1", &[]),
+            (
+                "long_line",
+                "let aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa = 1; let bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb = 2; datset(\"a\"); let c = 3;",
+                &[],
+            ),
+        ];
+        insta::with_settings!({ snapshot_path => "../../tests/snapshots", omit_expression => true }, {
+            for (name, script, set) in cases {
+                insta::assert_snapshot!(*name, rendered(script, set));
             }
-        }
-        EvalAltResult::ErrorParsing(kind, _) => describe_syntax(kind),
-        EvalAltResult::ErrorFunctionNotFound(signature, _) => {
-            let (name, types) = signature.split_once(" (").unwrap_or((signature, ")"));
-            let name = name.trim();
-            if words.functions.iter().any(|function| function == name) {
-                let types = types.trim_end_matches(')');
-                return Error::input(match types {
-                    "" => format!("`{name}` cannot be called without arguments"),
-                    types => format!("`{name}` cannot be called with ({types})"),
-                });
-            }
-            suggest(Error::input(format!("there is no function `{name}`")), name)
-        }
-        EvalAltResult::ErrorPropertyNotFound(name, _) => Error::input(format!("the map has no key `{name}`")),
-        EvalAltResult::ErrorDotExpr(message, _) => describe_property(message, words),
-        EvalAltResult::ErrorTooManyOperations(_) => Error::input("the script takes too many steps")
-            .with_help("look for a loop that does not end, or raise the limit of operations"),
-        EvalAltResult::ErrorStackOverflow(_) => Error::input("the functions call each other too deeply")
-            .with_help("look for a function that calls itself without end"),
-        EvalAltResult::ErrorSystem(message, inner) => Error::environment(format!("{message}{inner}")),
-        other => {
-            let text = other.to_string();
-            let position = format!(" ({})", other.position());
-            Error::input(lower_case(text.trim_end_matches(position.as_str())))
-        }
+        });
     }
-}
 
-/// Rhai's words for an unknown property: "Unknown property 'x' - a getter is not registered for type 'Dataset'".
-fn describe_property(message: &str, words: &Vocabulary) -> Error {
-    let parts: Vec<&str> = message.split('\'').collect();
-    let &[_, name, _, kind, ..] = parts.as_slice() else { return Error::input(lower_case(message)) };
-    unknown_property(kind, name, words)
-}
-
-/// A handle or value of this kind has no such property.
-pub(crate) fn unknown_property(kind: &str, name: &str, words: &Vocabulary) -> Error {
-    let kind = kind.rsplit("::").next().unwrap_or(kind);
-    let known: Vec<&str> =
-        words.properties.iter().filter(|(owner, _)| owner == kind).map(|(_, property)| property.as_str()).collect();
-    let error = Error::input(format!("{kind} has no property `{name}`"));
-    match nearest(name, known.iter().copied()) {
-        Some(near) => error.with_help(format!("did you mean `{near}`?")),
-        None if words.functions.iter().any(|function| function == name) => {
-            error.with_help(format!("call it: `{name}()`"))
-        }
-        None if known.is_empty() => error,
-        None => error.with_help(format!(
-            "read one of {}",
-            known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
-        )),
-    }
-}
-
-/// The error of a script that does not parse.
-pub(crate) fn of_syntax(error: &ParseError) -> Error {
-    describe_syntax(&error.0)
-}
-
-fn describe_syntax(kind: &ParseErrorType) -> Error {
-    match kind {
-        ParseErrorType::VariableUndefined(name) => Error::input(format!("there is no variable `{name}`")),
-        ParseErrorType::ModuleUndefined(name) => Error::input(format!("no module is imported as `{name}`"))
-            .with_help(format!("write `import \"{name}\" as {name};` first")),
-        ParseErrorType::Reserved(name) => {
-            Error::input(format!("`{name}` is a reserved word")).with_help("choose another name")
-        }
-        ParseErrorType::UnexpectedEOF => {
-            Error::input("the script ends too early").with_help("close what is still open")
-        }
-        other => Error::input(lower_case(&other.to_string()).replace('\'', "`")),
-    }
-}
-
-fn lower_case(text: &str) -> String {
-    let mut characters = text.chars();
-    match characters.next() {
-        Some(first) => first.to_lowercase().chain(characters).collect(),
-        None => String::new(),
+    #[test]
+    fn colour_is_an_addition() {
+        let report = run_with(&host(), "datset(1)", &[]).result.unwrap_err();
+        let coloured = report.render(true);
+        assert!(coloured.contains("\u{1b}["));
+        let plain = regex::Regex::new("\u{1b}\\[[0-9;]*m").unwrap().replace_all(&coloured, "").into_owned();
+        assert_eq!(plain, report.render(false));
     }
 }
