@@ -162,7 +162,8 @@ pub fn fit(
 }
 
 fn check(weights: &Weights, examples: &[Example], options: &Options) -> Result<()> {
-    ensure!(options.learning_rate > 0.0, "`learning_rate` is {}, it is above 0", options.learning_rate);
+    let learns = options.learning_rate.is_finite() && options.learning_rate > 0.0;
+    ensure!(learns, "`learning_rate` is {}, it is above 0", options.learning_rate);
     ensure!(options.batch_tokens > 0, "`batch_tokens` is 0, it is at least 1");
     ensure!((0.0..=1.0).contains(&options.warmup_fraction), "`warmup_fraction` is {}", options.warmup_fraction);
     if let Method::Lora { rank, .. } = options.method {
