@@ -68,7 +68,7 @@ impl Config {
 #[derive(Clone, Serialize, Deserialize)]
 struct HuggingFace {
     #[serde(default)]
-    architectures: Vec<String>,
+    architectures: Option<Vec<String>>,
     model_type: String,
     vocab_size: usize,
     hidden_size: usize,
@@ -117,7 +117,7 @@ fn silu() -> String {
 impl From<Config> for HuggingFace {
     fn from(config: Config) -> Self {
         HuggingFace {
-            architectures: vec!["LlamaForCausalLM".to_string()],
+            architectures: Some(vec!["LlamaForCausalLM".to_string()]),
             model_type: "llama".to_string(),
             vocab_size: config.vocabulary,
             hidden_size: config.width,

@@ -111,9 +111,12 @@ mod tests {
     use crate::model::forward::{Activations, Prepared, forward};
     use crate::model::head::{self, Head, Target};
 
+    /// Sequences, and what they are to predict at some positions.
+    type Rows = Vec<(Vec<u32>, Vec<(usize, Target)>)>;
+
     /// Weights with no value at its special place (zero bias, unit gain), and three sequences of unequal length with
     /// loss at some places, one of them without any.
-    fn case(config: &Config) -> (Weights, Vec<(Vec<u32>, Vec<(usize, Target)>)>) {
+    fn case(config: &Config) -> (Weights, Rows) {
         let mut weights = Weights::initial(config, 11).unwrap();
         let mut random = Random::new(12);
         weights.values.iter_mut().for_each(|value| *value = *value * 1.7 + 0.05 * random.normal() as f32);
@@ -131,7 +134,7 @@ mod tests {
         (weights, rows.to_vec())
     }
 
-    fn by_hand(weights: &Weights, rows: &[(Vec<u32>, Vec<(usize, Target)>)]) -> (Vec<f32>, f64, Vec<f32>) {
+    fn by_hand(weights: &Weights, rows: &Rows) -> (Vec<f32>, f64, Vec<f32>) {
         let mut batch = Batch::default();
         rows.iter().for_each(|(ids, targets)| batch.push(ids, targets.iter().map(|target| target.0)));
         let targets: Vec<Target> = rows.iter().flat_map(|(_, targets)| targets.iter().map(|target| target.1)).collect();

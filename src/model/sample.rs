@@ -120,7 +120,11 @@ pub fn sample(
 }
 
 fn check(config: &Config, prompts: &[Prompt], options: &SampleOptions) -> Result<()> {
-    ensure!(options.temperature >= 0.0, "`temperature` is {}, it cannot be negative", options.temperature);
+    ensure!(
+        (0.0..=f64::MAX).contains(&options.temperature),
+        "`temperature` is {}, it is at least 0",
+        options.temperature
+    );
     ensure!(options.top_p > 0.0 && options.top_p <= 1.0, "`top_p` is {}, it is between 0 and 1", options.top_p);
     for prompt in prompts {
         let length = prompt.ids.len();

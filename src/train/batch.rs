@@ -1,4 +1,4 @@
-//! Which rows make a step, and how a step is divided for threads.
+//! Which rows make a step, and how it is divided.
 
 use std::ops::Range;
 
@@ -6,10 +6,8 @@ use crate::data::random::Random;
 
 /// Rows that are sorted by length together.
 const POOL: usize = 2000;
-/// Tokens of a shard: enough to use each weight often, few enough that activations stay in the cache.
-const SHARD_TOKENS: usize = 1024;
-/// Most shards of a batch.
-const SHARDS: usize = 8;
+/// Most parts of a batch.
+const PARTS: usize = 8;
 
 /// One epoch: every row once, in batches of rows of similar length with at most `batch_tokens` tokens if all were as
 /// long as the longest (a longer row is a batch alone), in random order.
@@ -32,21 +30,22 @@ pub fn batches(lengths: &[usize], batch_tokens: usize, random: &mut Random) -> V
     batches
 }
 
-/// Cuts a batch's rows into consecutive shards of about equal tokens. Their number follows from the batch alone, so
-/// that the order of every sum, and with it every bit of the result, is the same on any number of threads.
-pub fn shards(lengths: &[usize]) -> Vec<Range<usize>> {
+/// Cuts rows into consecutive parts of about equal tokens: 1, 2, 4 or 8 of them, near `part_tokens` each. The cut follows
+/// from the rows alone, so that the order of every sum, and with it every bit of the result, is the same on any number
+/// of threads.
+pub fn cut(lengths: &[usize], part_tokens: usize) -> Vec<Range<usize>> {
     let total: usize = lengths.iter().sum();
-    let count = total.div_ceil(SHARD_TOKENS).next_power_of_two().clamp(1, SHARDS);
-    let mut shards = Vec::with_capacity(count);
+    let count = total.div_ceil(part_tokens).next_power_of_two().min(PARTS);
+    let mut parts = Vec::with_capacity(count);
     let (mut start, mut tokens) = (0, 0);
     for (row, length) in lengths.iter().enumerate() {
         tokens += length;
-        if tokens * count >= total * (shards.len() + 1) {
-            shards.push(start..row + 1);
+        if tokens * count >= total * (parts.len() + 1) {
+            parts.push(start..row + 1);
             start = row + 1;
         }
     }
-    shards
+    parts
 }
 
 #[cfg(test)]
@@ -68,12 +67,12 @@ mod tests {
             }
         }
         #[test]
-        fn shards_cover_a_batch(lengths in proptest::collection::vec(1usize..400, 1..60)) {
-            let shards = shards(&lengths);
-            prop_assert!(!shards.is_empty() && shards.len() <= SHARDS);
-            prop_assert_eq!(shards[0].start, 0);
-            prop_assert_eq!(shards.last().unwrap().end, lengths.len());
-            prop_assert!(shards.windows(2).all(|pair| pair[0].end == pair[1].start && !pair[1].is_empty()));
+        fn parts_cover_a_batch(lengths in proptest::collection::vec(1usize..400, 1..60)) {
+            let parts = cut(&lengths, 1024);
+            prop_assert!(!parts.is_empty() && parts.len() <= PARTS);
+            prop_assert_eq!(parts[0].start, 0);
+            prop_assert_eq!(parts.last().unwrap().end, lengths.len());
+            prop_assert!(parts.windows(2).all(|pair| pair[0].end == pair[1].start && !pair[1].is_empty()));
         }
     }
 }

@@ -53,10 +53,6 @@ impl Panels {
             pack(matrix, 0, rows, first, PANEL.min(columns - first), panel);
         }
     }
-    /// Columns of the packed matrix.
-    pub fn columns(&self) -> usize {
-        self.columns
-    }
 }
 
 /// c (m rows, `c_stride` apart) = a (m, k) b (k, n), or added to it.

@@ -7,7 +7,13 @@ use crate::model::forward::{Activations, Prepared, forward};
 use crate::model::head::{self, Head, Target};
 use crate::model::kernels::add;
 use crate::model::weights::Weights;
-use crate::train::batch::shards;
+use crate::train::batch::cut;
+
+/// Tokens of a shard, the share of one thread: with fewer, adding up the shards' gradients would cost too much.
+const SHARD_TOKENS: usize = 1024;
+/// Tokens that pass through the decoder at a time: enough to use each weight often, few enough that what the forward
+/// pass leaves is still in the cache on the way back.
+const RUN_TOKENS: usize = 256;
 
 /// Buffers for losses and gradients of batches.
 pub struct Sft {
@@ -68,7 +74,7 @@ impl Sft {
         let Sft { prepared, workers, gradients } = self;
         prepared.update(weights);
         let lengths: Vec<usize> = examples.iter().map(|example| tokens(example)).collect();
-        let shards = shards(&lengths);
+        let shards = cut(&lengths, SHARD_TOKENS);
         let scale = 1.0 / loss_weight(examples);
         gradients.resize_with(gradients.len().max(shards.len()), || vec![0.0; weights.values.len()]);
         let mut jobs: Vec<_> = shards
@@ -81,7 +87,10 @@ impl Sft {
         let run = |worker: &mut Worker, jobs: &mut [(&[&Example], &mut Vec<f32>, f64)]| {
             for (examples, gradient, loss) in jobs {
                 gradient.fill(0.0);
-                *loss = worker.run(weights, prepared, examples, scale, Some(gradient));
+                let lengths: Vec<usize> = examples.iter().map(|example| tokens(example)).collect();
+                let runs = cut(&lengths, RUN_TOKENS);
+                let run = |rows| worker.run(weights, prepared, &examples[rows], scale, Some(gradient));
+                *loss = runs.into_iter().map(run).sum();
             }
         };
         if each == jobs.len() {
