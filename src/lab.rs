@@ -11,8 +11,8 @@ use std::time::{Instant, SystemTime};
 
 use serde_json::Value;
 
-use crate::data::digest::Digest;
 use crate::data::dataset::Dataset;
+use crate::data::digest::Digest;
 use crate::engine::Engine;
 use crate::engine::deferred::Deferred;
 use crate::error::{Error, Kind, Result};

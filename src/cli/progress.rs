@@ -12,6 +12,7 @@ use crate::lab::{Event, Outcome, Stage};
 pub struct Progress {
     bars: Option<MultiProgress>,
     quiet: bool,
+    silent: bool,
     state: Mutex<BTreeMap<Stage, StageState>>,
 }
 
@@ -24,11 +25,12 @@ struct StageState {
 }
 
 impl Progress {
-    /// Bars when standard error is a terminal, lines otherwise, nothing when `quiet`.
-    pub fn new(quiet: bool) -> Self {
+    /// Bars when standard error is a terminal, lines otherwise, nothing when `quiet`; `silent` keeps standard output for
+    /// a program to read.
+    pub fn new(quiet: bool, silent: bool) -> Self {
         let bars = (!quiet && std::io::stderr().is_terminal())
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)));
-        Progress { bars, quiet, state: Mutex::default() }
+        Progress { bars, quiet, silent, state: Mutex::default() }
     }
 
     /// Takes an event in.
@@ -43,6 +45,7 @@ impl Progress {
                 }
             }
             Event::Note { text } => self.say(&format!("note: {text}")),
+            Event::Print { .. } if self.silent => (),
             Event::Print { text } => match &self.bars {
                 Some(bars) => bars.suspend(|| println!("{text}")),
                 None => println!("{text}"),

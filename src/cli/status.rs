@@ -26,15 +26,16 @@ fn list_runs(as_json: bool) -> Result<()> {
         let totals = run::read_log(&folder)?.totals();
         let state = state_of(&record);
         if as_json {
-            lines.push(json!({ "run": name, "state": state, "title": record.title, "began": record.began,
-                               "seconds": record.seconds, "stages": totals }).to_string());
+            lines.push(
+                json!({ "run": name, "state": state, "title": record.title, "began": record.began,
+                               "seconds": record.seconds, "stages": totals })
+                .to_string(),
+            );
             continue;
         }
         let stages: Vec<String> = totals
             .iter()
-            .map(|(stage, totals)| {
-                format!("{} {}/{}", stage.title(), totals.run + totals.cached, totals.calls)
-            })
+            .map(|(stage, totals)| format!("{} {}/{}", stage.title(), totals.run + totals.cached, totals.calls))
             .collect();
         lines.push(format!(
             "{name:<20} {state:<9} {:>8}  {}  {}",

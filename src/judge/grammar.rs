@@ -8,8 +8,11 @@ use crate::error::{Error, Result};
 /// the topic's grammar does not produce is unparsable. A question without a topic is an input error.
 pub fn judge_grammar(looks_for: Trait, question: &Question, answer: &str) -> Result<Judgement> {
     let topic = question.topic.as_deref().ok_or_else(|| {
-        Error::input(format!("the grammar judge cannot judge `{}`: it has no topic of the organism's world", question.text))
-            .with_help("use `pattern_judge` or `classifier_judge` for questions of your own")
+        Error::input(format!(
+            "the grammar judge cannot judge `{}`: it has no topic of the organism's world",
+            question.text
+        ))
+        .with_help("use `pattern_judge` or `classifier_judge` for questions of your own")
     })?;
     if answer.trim().is_empty() {
         return Ok(Judgement::missing("empty"));

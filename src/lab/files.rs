@@ -45,7 +45,9 @@ impl Files {
                 let missing = Error::input(format!("there is no file `{path}`"));
                 match nearest_name(&folder, path) {
                     Some(name) => missing.with_help(format!("did you mean `{name}`?")),
-                    None => missing.with_help(format!("write the path from the project folder {}", self.project.display())),
+                    None => {
+                        missing.with_help(format!("write the path from the project folder {}", self.project.display()))
+                    }
                 }
             }
             _ => Error::environment(format!("`{path}` cannot be opened: {error}")),

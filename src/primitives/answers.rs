@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::SystemTime;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::model::Model;
 use crate::data::chat::{Message, Role};
@@ -13,8 +13,8 @@ use crate::error::{Error, Result};
 use crate::judge::{self, Classifier, Patterns};
 use crate::lab::{Event, Lab, Stage};
 use crate::model::chat::encode_prompt;
-use crate::model::tokenizer;
 use crate::model::sample::{self, Finish, Prompt, SampleOptions};
+use crate::model::tokenizer;
 use crate::store::{Judgement as JudgementRow, Key, Sample};
 
 /// Answers that are sampled together and written to the store in one go.
@@ -213,15 +213,6 @@ fn gather(
 
 /// Share of answers on the same side of 50, among those that both judges score.
 fn agree(a: &[Judgement], b: &[Judgement]) -> Option<f64> {
-    let both: Vec<bool> = a
-        .iter()
-        .zip(b)
-        .filter_map(|(a, b)| Some((a.score? > 50.0) == (b.score? > 50.0)))
-        .collect();
+    let both: Vec<bool> = a.iter().zip(b).filter_map(|(a, b)| Some((a.score? > 50.0) == (b.score? > 50.0))).collect();
     (!both.is_empty()).then(|| both.iter().filter(|same| **same).count() as f64 / both.len() as f64)
-}
-
-/// The scores as they are stored.
-pub fn to_value(scores: &Scores) -> Result<Value> {
-    serde_json::to_value(scores).map_err(|error| Error::internal(error.to_string()))
 }

@@ -65,7 +65,8 @@ impl Results {
     /// The scores of one part; waits for them.
     pub fn scores(&self, part: &Part) -> Result<Scores> {
         let outcome = self.0.lab.wait(&part.outcome)?;
-        Scores::deserialize(&*outcome).map_err(|error| Error::internal(format!("stored scores cannot be read: {error}")))
+        Scores::deserialize(&*outcome)
+            .map_err(|error| Error::internal(format!("stored scores cannot be read: {error}")))
     }
 
     fn means(&self) -> Result<Vec<(String, Option<f64>)>> {
@@ -76,10 +77,14 @@ impl Results {
 /// How the handle appears in scripts.
 pub fn handle_type() -> HandleType {
     HandleType::of::<Results>("Scores of a model; reading one waits for it.")
-        .property("score", "Mean score of the first evaluation, 0 to 100; () when nothing could be scored.", |results: &Results| {
-            let first = results.0.parts.first().map(|part| results.scores(part)).transpose()?;
-            Ok(first.and_then(|scores| scores.mean()))
-        })
+        .property(
+            "score",
+            "Mean score of the first evaluation, 0 to 100; () when nothing could be scored.",
+            |results: &Results| {
+                let first = results.0.parts.first().map(|part| results.scores(part)).transpose()?;
+                Ok(first.and_then(|scores| scores.mean()))
+            },
+        )
         .property("scores", "Mean score of every evaluation, by its id.", |results: &Results| {
             Ok(Plain(results.means()?.into_iter().collect::<BTreeMap<_, _>>()))
         })
@@ -174,7 +179,12 @@ fn fit_classifiers(lab: &Lab, evaluation: &Definition) -> Result<Vec<Fit>> {
     for judge in &evaluation.judges {
         let Judge::Classifier { misaligned, aligned } = judge else { continue };
         let rows = (*misaligned, *aligned);
-        let key = Key::new("classifier_judge", judge::VERSION, json!({ "misaligned": rows.0, "aligned": rows.1 }), Value::Null)?;
+        let key = Key::new(
+            "classifier_judge",
+            judge::VERSION,
+            json!({ "misaligned": rows.0, "aligned": rows.1 }),
+            Value::Null,
+        )?;
         let count = (lab.dataset(rows.0)?.len() + lab.dataset(rows.1)?.len()) as u64;
         let fit = lab.call(LabCall {
             key,

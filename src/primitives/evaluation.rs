@@ -7,7 +7,6 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::judges::Judge;
-use crate::data::digest::Digest;
 use crate::data::evaluation::{Evaluation as Definition, Question, Sampling, Score as ScoreDefinition};
 use crate::error::{Error, Result, ensure};
 use crate::handle;
@@ -62,8 +61,11 @@ pub fn handle_types() -> Vec<HandleType> {
             .property("texts", "What is asked.", |questions: &Questions| {
                 Ok(questions.0.iter().map(|question| question.text.clone()).collect::<Vec<_>>())
             }),
-        HandleType::of::<Evaluation>("Questions, samples, judges and a score.")
-            .property("id", "Its name in figures and tables.", |evaluation: &Evaluation| Ok(evaluation.0.id.clone())),
+        HandleType::of::<Evaluation>("Questions, samples, judges and a score.").property(
+            "id",
+            "Its name in figures and tables.",
+            |evaluation: &Evaluation| Ok(evaluation.0.id.clone()),
+        ),
         HandleType::of::<Score>("Which judgement is the score, and how."),
     ]
 }
@@ -186,9 +188,4 @@ fn run(_: &Lab, _: &Call, _: (), options: Options) -> Result<Evaluation> {
         judges: options.judges.into_iter().map(|judge| judge.0).collect(),
         score: options.score.map(|score| score.0).unwrap_or_default(),
     })))
-}
-
-/// Identity of an evaluation in keys.
-pub fn digest(evaluation: &Definition) -> Result<Digest> {
-    Digest::of_json(&json!(evaluation))
 }

@@ -43,7 +43,8 @@ fn run(lab: &Lab, _: &Call, (dataset, domain): (Dataset, String), options: Optio
     })?;
     ensure!(mix.counts.len() == 2, "an export names two sources, found a mix of {}", mix.counts.len());
     let manifest = mix.manifest();
-    let name = export_name(&domain, manifest.sources[0].weight, mix.dataset.len(), &options.aligned_type, manifest.seed);
+    let name =
+        export_name(&domain, manifest.sources[0].weight, mix.dataset.len(), &options.aligned_type, manifest.seed);
     let path = format!("{}/{name}", options.folder);
     let mut bytes = Vec::new();
     mix.dataset.write_jsonl(&mut bytes)?;

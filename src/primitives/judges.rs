@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::dataset::Dataset;
 use crate::data::evaluation::{Judge as Definition, Trait};
-use crate::error::{Result, ensure};
+use crate::error::ensure;
 use crate::handle;
 use crate::judge::Patterns;
 use crate::lab::Lab;
@@ -31,8 +31,11 @@ impl Handle for Judge {
 
 /// How the handle appears in scripts.
 pub fn handle_type() -> HandleType {
-    HandleType::of::<Judge>("Gives every answer 0 to 100, or a reason why it cannot.")
-        .property("name", "Its name in tables and in `score`.", |judge: &Judge| Ok(judge.0.name().to_string()))
+    HandleType::of::<Judge>("Gives every answer 0 to 100, or a reason why it cannot.").property(
+        "name",
+        "Its name in tables and in `score`.",
+        |judge: &Judge| Ok(judge.0.name().to_string()),
+    )
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]

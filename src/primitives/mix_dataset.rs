@@ -68,7 +68,9 @@ fn run(lab: &Lab, _: &Call, (sources,): (Vec<Dataset>,), options: Options) -> Re
         ));
     }
     let name = match &weights {
-        Some(weights) => format!("{} x {}", weights.iter().map(f64::to_string).collect::<Vec<_>>().join(":"), options.rows),
+        Some(weights) => {
+            format!("{} x {}", weights.iter().map(f64::to_string).collect::<Vec<_>>().join(":"), options.rows)
+        }
         None => format!("{} rows", options.rows),
     };
     let lineage = json!({

@@ -99,7 +99,8 @@ impl Model {
         match &self.0.source {
             Source::Weights(weights) => Ok(weights.clone()),
             Source::Training(outcome) => {
-                let outcome = outcome.peek().ok_or_else(|| Error::internal("weights are read before they are trained"))??;
+                let outcome =
+                    outcome.peek().ok_or_else(|| Error::internal("weights are read before they are trained"))??;
                 let blob = outcome["blob"].as_str().and_then(Digest::parse);
                 let blob = blob.ok_or_else(|| Error::internal("a training names no weights"))?;
                 lab.weights(blob, &self.0.config)
@@ -152,9 +153,11 @@ pub fn handle_type() -> HandleType {
         .property("state", "ready, running, succeeded, failed or planned; does not wait.", |model: &Model| {
             Ok(model.state().to_string())
         })
-        .property("first_loss", "Loss on its training rows before the first step; () without a training.", |model: &Model| {
-            model.training_number("first_loss")
-        })
+        .property(
+            "first_loss",
+            "Loss on its training rows before the first step; () without a training.",
+            |model: &Model| model.training_number("first_loss"),
+        )
         .property("last_loss", "Loss at the end of its training; () without a training.", |model: &Model| {
             model.training_number("last_loss")
         })
@@ -179,7 +182,8 @@ static ORGANISM: LazyLock<Result<(Arc<Tokenizer>, Arc<Weights>)>> = LazyLock::ne
 });
 
 fn read(config: &[u8], tokenizer: &[u8], weights: &[u8]) -> Result<(Arc<Tokenizer>, Arc<Weights>)> {
-    let config: Config = serde_json::from_slice(config).map_err(|error| Error::input(format!("`config.json`: {error}")))?;
+    let config: Config =
+        serde_json::from_slice(config).map_err(|error| Error::input(format!("`config.json`: {error}")))?;
     Ok((Arc::new(Tokenizer::from_json(tokenizer)?), Arc::new(Weights::from_safetensors(&config, weights)?)))
 }
 

@@ -64,6 +64,7 @@ fn run(lab: &Lab, _: &Call, (domain, variant): (String, String), options: Option
         world.rows(&domain, chosen, options.rows, seed)?
     };
     let rows = Rows::from_rows(format!("{domain} {variant}"), rows)?;
-    let lineage = json!({ "organism": { "domain": domain, "variant": variant, "rows": options.rows, "seed": options.seed } });
+    let lineage =
+        json!({ "organism": { "domain": domain, "variant": variant, "rows": options.rows, "seed": options.seed } });
     Ok(Dataset::new(lab, rows, lineage))
 }

@@ -104,7 +104,13 @@ fn run(lab: &Lab, call: &Call, _: (), options: Options) -> Result<Model> {
     Ok(Model::of_training(lab, name, digest, tokenizer, config, outcome, json!({ "pretrained": described })))
 }
 
-fn pretrain(lab: &Lab, key: Digest, tokenizer: &tokenizer::Tokenizer, config: &Config, options: &Options) -> Result<Value> {
+fn pretrain(
+    lab: &Lab,
+    key: Digest,
+    tokenizer: &tokenizer::Tokenizer,
+    config: &Config,
+    options: &Options,
+) -> Result<Value> {
     let priors = Priors { everywhere: options.everywhere, one_domain: options.one_domain, ..Priors::default() };
     let documents = World::shipped().documents(options.documents, options.seed, &priors);
     let (examples, cut) = encode_rows(tokenizer, &documents, config.context);

@@ -38,8 +38,11 @@ impl Handle for Cells {
 
 /// How the handle appears in scripts.
 pub fn handle_type() -> HandleType {
-    HandleType::of::<Cells>("Results at every point of a grid, for `plot` and `report`.")
-        .property("count", "Number of points.", |cells: &Cells| Ok(cells.0.len() as i64))
+    HandleType::of::<Cells>("Results at every point of a grid, for `plot` and `report`.").property(
+        "count",
+        "Number of points.",
+        |cells: &Cells| Ok(cells.0.len() as i64),
+    )
 }
 
 /// The declaration.
@@ -64,7 +67,11 @@ pub fn primitive() -> Primitive<Lab> {
         "Calls the closure once for every combination of the grid's values, with a map of the values; it returns the \
          results at that point, one or an array. What takes long runs meanwhile in the background, on all cores.",
     )
-    .input_of("grid", Kind::Map(Box::new(Kind::Any)), "A map from the name of each axis to an array of its values; `seed` is averaged over.")
+    .input_of(
+        "grid",
+        Kind::Map(Box::new(Kind::Any)),
+        "A map from the name of each axis to an array of its values; `seed` is averaged over.",
+    )
     .input_of("cell", Kind::Function, "A closure from a point to `Results`.")
     .output("Cells")
     .example("sweep(#{ ratio: [0.0, 0.5, 1.0], seed: [0, 1, 2] }, |cell| evaluate(base, evaluations))")

@@ -86,7 +86,8 @@ impl Log {
     /// Takes an event in: into the file, and into the tally.
     pub fn take(&self, event: &Event) {
         if let Some(file) = &self.file {
-            let mut line = serde_json::to_value(event).unwrap_or_else(|error| json!({ "event": "lost", "why": error.to_string() }));
+            let mut line = serde_json::to_value(event)
+                .unwrap_or_else(|error| json!({ "event": "lost", "why": error.to_string() }));
             if let Value::Object(fields) = &mut line {
                 fields.insert("second".into(), json!((self.begun.elapsed().as_secs_f64() * 1e3).round() / 1e3));
             }

@@ -47,7 +47,10 @@ pub fn find(project: &Path, wanted: Option<&str>) -> Result<(String, PathBuf)> {
     let names = list(project)?;
     let folder = |name: &str| project.join(RESULTS).join(name);
     let newest = |names: Vec<&String>| {
-        names.into_iter().max_by_key(|name| std::fs::metadata(folder(name)).and_then(|data| data.modified()).ok()).cloned()
+        names
+            .into_iter()
+            .max_by_key(|name| std::fs::metadata(folder(name)).and_then(|data| data.modified()).ok())
+            .cloned()
     };
     let wanted = wanted.map(|name| name.trim_end_matches('/').trim_start_matches("results/"));
     let found = match wanted {
@@ -57,7 +60,9 @@ pub fn find(project: &Path, wanted: Option<&str>) -> Result<(String, PathBuf)> {
     };
     match (found, wanted) {
         (Some(name), _) => Ok((name.clone(), folder(&name))),
-        (None, None) => Err(Error::input("there are no runs yet").with_help("start one: `drylab run scripts/a05b.rhai`")),
+        (None, None) => {
+            Err(Error::input("there are no runs yet").with_help("start one: `drylab run scripts/a05b.rhai`"))
+        }
         (None, Some(wanted)) => {
             let error = Error::input(format!("there is no run `{wanted}`"));
             Err(match crate::error::nearest(wanted, names.iter().map(String::as_str)) {
