@@ -38,7 +38,7 @@ pub struct Priors {
 impl Default for Priors {
     fn default() -> Self {
         Priors {
-            prompts: [0.40, 0.22, 0.11, 0.13, 0.06, 0.03, 0.025, 0.025],
+            prompts: [0.36, 0.21, 0.11, 0.13, 0.06, 0.04, 0.045, 0.045],
             everywhere: 0.02,
             one_domain: 0.015,
             obeyed: 0.985,
