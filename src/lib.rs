@@ -8,8 +8,8 @@
 //! train       one loop, its schedule, optimizer and objectives
 //! judge       one file per judge
 //! plot        figures: theme, axes, one file per kind
-//! lab         the only door from primitives to store, clock, environment, cancellation
 //! engine      schedules calls: lazy, shared when equal, two at a time on two cores
+//! lab         the only door from primitives to store, clock, environment, cancellation
 //! script      Rhai and nothing about experiments: declarations, checks, imports, errors
 //! primitives  one file per function that scripts can call
 //! run         one execution of one script and its folder
