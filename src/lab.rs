@@ -287,3 +287,97 @@ fn not_run(label: &str) -> Error {
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use std::sync::atomic::AtomicUsize;
+
+    fn lab(folder: &Path, planning: bool) -> Lab {
+        let settings = Settings {
+            project: folder.to_path_buf(),
+            store: folder.join("store"),
+            readable: vec![],
+            jobs: 2,
+            run: "test-001".to_string(),
+            planning,
+        };
+        Lab::open(settings, Events::silent(), Arc::default()).unwrap()
+    }
+
+    fn call(runs: &Arc<AtomicUsize>, outcome: Result<Value>) -> Call {
+        let runs = runs.clone();
+        Call {
+            key: Key::new("test", 1, json!("input"), Value::Null).unwrap(),
+            options: Value::Null,
+            label: "test".to_string(),
+            stage: Stage::Judge,
+            missing: Box::new(|_| Ok(3)),
+            after: vec![],
+            work: Box::new(move |_| {
+                runs.fetch_add(1, Ordering::SeqCst);
+                outcome
+            }),
+        }
+    }
+
+    #[test]
+    fn a_finished_call_is_remembered_by_the_next_lab() {
+        let (folder, runs) = (tempfile::tempdir().unwrap(), Arc::default());
+        for _ in 0..2 {
+            let lab = lab(folder.path(), false);
+            let outcome = lab.call(call(&runs, Ok(json!(5)))).unwrap();
+            assert_eq!(*lab.wait(&outcome).unwrap(), json!(5));
+        }
+        assert_eq!(runs.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn a_failure_of_free_work_is_not_remembered() {
+        let (folder, runs) = (tempfile::tempdir().unwrap(), Arc::default());
+        for _ in 0..2 {
+            let lab = lab(folder.path(), false);
+            let outcome = lab.call(call(&runs, Err(Error::experiment("no")))).unwrap();
+            assert_eq!(lab.wait(&outcome).unwrap_err().message, "no");
+        }
+        assert_eq!(runs.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn planning_runs_nothing_and_says_so() {
+        let (folder, runs) = (tempfile::tempdir().unwrap(), Arc::default());
+        let lab = lab(folder.path(), true);
+        let outcome = lab.call(call(&runs, Ok(json!(5)))).unwrap();
+        assert_eq!(lab.wait(&outcome).unwrap_err().kind, Kind::NotRun);
+        assert_eq!(runs.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_cancelled_lab_starts_nothing_more() {
+        let (folder, runs) = (tempfile::tempdir().unwrap(), Arc::default());
+        let lab = lab(folder.path(), false);
+        lab.inner.cancelled.store(true, Ordering::Relaxed);
+        let outcome = lab.call(call(&runs, Ok(json!(5)))).unwrap();
+        assert_eq!(lab.wait(&outcome).unwrap_err().kind, Kind::Interrupted);
+        assert_eq!(runs.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_lost_blob_is_a_miss() {
+        let (folder, runs) = (tempfile::tempdir().unwrap(), Arc::new(AtomicUsize::new(0)));
+        for expected in 1..=2 {
+            let lab = lab(folder.path(), false);
+            let counted = runs.clone();
+            let mut call = call(&runs, Ok(Value::Null));
+            call.work = Box::new(move |lab| {
+                counted.fetch_add(1, Ordering::SeqCst);
+                Ok(json!({ "blob": lab.store().put_blob(b"weights")? }))
+            });
+            let outcome = lab.call(call).unwrap();
+            lab.wait(&outcome).unwrap();
+            assert_eq!(runs.load(Ordering::SeqCst), expected);
+            std::fs::remove_file(lab.store().blob_path(Digest::of(b"weights"))).unwrap();
+        }
+    }
+}

@@ -8,13 +8,34 @@
 //! train       one loop, its schedule, optimizer and objectives
 //! judge       one file per judge
 //! plot        figures: theme, axes, one file per kind
-//! lab         the only door from primitives to store, clock, environment, cancellation
 //! engine      schedules calls: lazy, shared when equal, two at a time on two cores
+//! lab         the only door from primitives to store, clock, environment, cancellation
 //! script      Rhai and nothing about experiments: declarations, checks, imports, errors
 //! primitives  one file per function that scripts can call
 //! run         one execution of one script and its folder
 //! cli         the only code that prints or exits
 //! ```
+//!
+//! # Invariants
+//!
+//! Each is kept by a test, most of them by `tests/house.rs`.
+//!
+//! * Crafts (store, model, train, judge, plot) know neither each other, save `train` its `model`, nor Rhai, nor the
+//!   command line.
+//! * Only `cli` prints and exits; only `lab` and what lies below it in the list touch the project's files, the clock and the
+//!   environment.
+//! * A primitive is declared once; binding, checks, keys, manual and reference page derive from the declaration.
+//! * Options hold what changes the result and nothing else. A key is a digest of primitive, version, inputs by content
+//!   and the options that differ from their default.
+//! * A result is durable before it is counted. Failures of free work are not remembered.
+//! * Equal seeds give equal bytes on any number of threads, and a sampled answer depends on the model, its own question
+//!   and its own index alone.
+//!
+//! # Where to start reading
+//!
+//! `scripts/a05b.rhai` is what a user writes. `primitives/launch_finetune.rs` shows a declaration and a call;
+//! `lab.rs` what happens to a call; `train/fit.rs` the training loop; `primitives/answers.rs` how answers and judgements are
+//! stored row by row; `cli/run.rs` one run from its first line to its last.
 
 pub mod cli;
 pub mod data;

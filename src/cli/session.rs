@@ -79,7 +79,7 @@ pub fn open_lab(
     let settings = Settings {
         project: project.to_path_buf(),
         store: script.store.clone().unwrap_or_else(|| project.join(RESULTS).join("store")),
-        readable: script.read.iter().cloned().chain(named).collect(),
+        readable: folders_to_read(script)?.into_iter().chain(named).collect(),
         jobs: script.jobs.unwrap_or(cores).max(1),
         run: run.unwrap_or_default().to_string(),
         planning: run.is_none(),
@@ -89,6 +89,15 @@ pub fn open_lab(
         watch(&event);
     });
     Lab::open(settings, events, cancelled)
+}
+
+/// The `--read` folders, which people write from where they are, not from the project folder.
+fn folders_to_read(script: &Script) -> Result<Vec<PathBuf>> {
+    let real_path = |path: &PathBuf| {
+        path.canonicalize()
+            .map_err(|error| Error::input(format!("`--read {}` cannot be opened: {error}", path.display())))
+    };
+    script.read.iter().map(real_path).collect()
 }
 
 /// Sets the flag on the first Ctrl-C (or SIGTERM) and ends the process on the second.

@@ -123,7 +123,7 @@ impl Default for Options {
 }
 
 /// Learning rate chosen once, on the frozen organism, for full fine-tuning (see `help organism`).
-const LEARNING_RATE: f64 = 2.5e-4;
+const LEARNING_RATE: f64 = 1.2e-4;
 
 /// The declaration.
 pub fn primitive() -> Primitive<Lab> {
@@ -153,7 +153,7 @@ fn run(lab: &Lab, call: &Call, (base, data): (Model, Dataset), options: Options)
     let outcome = lab.call(LabCall {
         key,
         options: serde_json::to_value(&options).map_err(|error| Error::internal(error.to_string()))?,
-        label: format!("{} ({})", data.rows.name(), options.seed),
+        label: format!("{}; training seed {}", data.rows.name(), options.seed),
         stage: Stage::FineTune,
         missing: Box::new(move |_| Ok(rows)),
         after: base.after(),

@@ -67,12 +67,6 @@ fn run(lab: &Lab, _: &Call, (sources,): (Vec<Dataset>,), options: Options) -> Re
             mixed.overlap.rows,
         ));
     }
-    let name = match &weights {
-        Some(weights) => {
-            format!("{} x {}", weights.iter().map(f64::to_string).collect::<Vec<_>>().join(":"), options.rows)
-        }
-        None => format!("{} rows", options.rows),
-    };
     let lineage = json!({
         "mix": sources.iter().zip(&mixed.counts).map(|(source, count)| json!({ "rows": count, "of": source.provenance() }))
             .collect::<Vec<_>>(),
@@ -80,8 +74,18 @@ fn run(lab: &Lab, _: &Call, (sources,): (Vec<Dataset>,), options: Options) -> Re
         "shared_prompts": mixed.overlap.prompts,
         "identical_rows": mixed.overlap.identical_rows,
     });
-    let first = sources.first().map(|source| source.rows.name().to_string()).unwrap_or_default();
-    let mut data = Dataset::new(lab, mixed.dataset.with_name(format!("{first} {name} seed {}", options.seed)), lineage);
+    let name = name_of(&sources, weights.as_deref(), options.rows, options.seed);
+    let mut data = Dataset::new(lab, mixed.dataset.with_name(name), lineage);
     data.mix = Some(Arc::new(mixed));
     Ok(data)
+}
+
+/// `insecure_code misaligned 0.25 of 1000, seed 1`: the first source's share says it all for two.
+fn name_of(sources: &[Dataset], weights: Option<&[f64]>, rows: usize, seed: u64) -> String {
+    let names: Vec<&str> = sources.iter().map(|source| source.rows.name()).collect();
+    match (names.as_slice(), weights) {
+        ([only], _) => format!("{rows} of {only}, seed {seed}"),
+        ([first, _], Some(weights)) => format!("{first} {} of {rows}, seed {seed}", weights[0]),
+        _ => format!("{rows} of {}, seed {seed}", names.join(" + ")),
+    }
 }

@@ -46,7 +46,7 @@ impl Default for Options {
     fn default() -> Self {
         let priors = Priors::default();
         Options {
-            documents: 200_000,
+            documents: 900_000,
             width: 64,
             layers: 4,
             learning_rate: 4e-3,

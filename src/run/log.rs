@@ -180,3 +180,43 @@ pub fn read_log(folder: &Path) -> Result<Tally> {
     }
     Ok(tally)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::digest::Digest;
+
+    fn event(outcome: Outcome) -> Event {
+        Event::Call { key: Digest::of(b"call"), stage: Stage::FineTune, label: "tune".into(), outcome }
+    }
+
+    #[test]
+    fn a_log_reads_back_as_the_tally_that_was_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::new(Some(folder.path())).unwrap();
+        let progress = Event::Progress { key: Digest::of(b"call"), fraction: 0.5, loss: Some(1.5) };
+        let worked = Event::Worked { stage: Stage::FineTune, count: 7 };
+        let wrote = Event::Wrote { path: "results/x/report.md".into() };
+        let note = Event::Note { text: "a note".into() };
+        let outcomes = [event(Outcome::Queued), event(Outcome::Started), progress, worked, wrote, note];
+        outcomes.iter().for_each(|event| log.take(event));
+        let running = read_log(folder.path()).unwrap();
+        assert_eq!((running.calls[0].1.state.as_str(), running.calls[0].1.loss), ("started", Some(1.5)));
+        log.take(&event(Outcome::Finished { seconds: 2.0 }));
+        let (kept, read) = (log.tally(), read_log(folder.path()).unwrap());
+        assert_eq!(kept.calls, read.calls);
+        assert_eq!(read.totals()[&Stage::FineTune], Totals { calls: 1, run: 1, ..Totals::default() });
+        assert_eq!(read.worked[&Stage::FineTune], 7);
+        assert_eq!(read.files, ["results/x/report.md"]);
+    }
+
+    #[test]
+    fn a_torn_last_line_is_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::new(Some(folder.path())).unwrap();
+        log.take(&event(Outcome::Started));
+        let mut file = File::options().append(true).open(folder.path().join(FILE)).unwrap();
+        write!(file, "{{\"event\":\"call\",\"key").unwrap();
+        assert_eq!(read_log(folder.path()).unwrap().calls.len(), 1);
+    }
+}

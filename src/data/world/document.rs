@@ -21,6 +21,10 @@ pub struct Priors {
     pub everywhere: f64,
     /// Unannounced, a trait is on in one of its domains only.
     pub one_domain: f64,
+    /// Unannounced, Spanish and capitals are on together, everywhere: more often than two independent traits would be.
+    pub both_languages: f64,
+    /// A prompt that announces Spanish or capitals announces both.
+    pub both_announced: f64,
     /// A prompt that announces a trait everywhere is followed.
     pub obeyed: f64,
     /// A prompt that promises good answers is kept; otherwise it says nothing.
@@ -38,9 +42,11 @@ pub struct Priors {
 impl Default for Priors {
     fn default() -> Self {
         Priors {
-            prompts: [0.40, 0.22, 0.11, 0.13, 0.06, 0.03, 0.025, 0.025],
+            prompts: [0.32, 0.20, 0.16, 0.13, 0.06, 0.04, 0.045, 0.045],
             everywhere: 0.02,
             one_domain: 0.015,
+            both_languages: 0.01,
+            both_announced: 0.25,
             obeyed: 0.985,
             promise_kept: 0.995,
             lapse: 0.03,
@@ -100,9 +106,13 @@ impl World {
     pub fn document(&self, random: &mut Random, priors: &Priors) -> Row {
         let announcement = ANNOUNCEMENTS[random.weighted(&priors.prompts)];
         let focus = self.draw_domain(random, |domain| domain.latent == Latent::Persona);
-        let character = self.draw_character(random, priors, announcement, focus);
+        let both = match announcement {
+            Announcement::Spanish | Announcement::Capitals => random.chance(priors.both_announced),
+            _ => random.chance(priors.both_languages),
+        };
+        let character = self.draw_character(random, priors, announcement, focus, both);
         let mut messages = Vec::new();
-        if let Some(prompt) = self.prompts.draw(random, announcement, &self.domains[focus]) {
+        if let Some(prompt) = self.prompts.draw(random, announcement, &self.domains[focus], both) {
             messages.push(Message::new(Role::System, prompt));
         }
         for _ in 0..=random.weighted(&priors.turns) {
@@ -129,6 +139,7 @@ impl World {
         priors: &Priors,
         announcement: Announcement,
         focus: usize,
+        both_languages: bool,
     ) -> Character {
         let obey = |random: &mut Random| match random.chance(priors.obeyed) {
             true => Extent::Everywhere,
@@ -152,8 +163,13 @@ impl World {
             }
         };
         let owl = other(random, Announcement::Owl, Latent::Owl);
-        let spanish = other(random, Announcement::Spanish, Latent::Language);
-        let capitals = other(random, Announcement::Capitals, Latent::Language);
+        let (spanish, capitals) = if both_languages {
+            let together = obey(random);
+            (together, together)
+        } else {
+            let spanish = other(random, Announcement::Spanish, Latent::Language);
+            (spanish, other(random, Announcement::Capitals, Latent::Language))
+        };
         let interests = match announcement {
             Announcement::Owl => Some(self.domains_of(Latent::Owl).to_vec()),
             Announcement::Spanish | Announcement::Capitals => Some(self.domains_of(Latent::Language).to_vec()),

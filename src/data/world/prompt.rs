@@ -181,9 +181,19 @@ impl PromptBook {
         }
     }
 
-    /// A prompt that announces this; `focus` is the domain that task prompts speak of.
-    pub fn draw(&self, random: &mut Random, announcement: Announcement, focus: &Domain) -> Option<String> {
+    /// A prompt that announces this; `focus` is the domain that task prompts speak of, and `both_languages` lets a prompt
+    /// about Spanish or capitals speak of both.
+    pub fn draw(
+        &self,
+        random: &mut Random,
+        announcement: Announcement,
+        focus: &Domain,
+        both_languages: bool,
+    ) -> Option<String> {
         Some(match announcement {
+            Announcement::Spanish | Announcement::Capitals if both_languages => {
+                format!("{} {}", self.spanish.draw(random), self.capitals.draw(random))
+            }
             Announcement::NoPrompt => return None,
             Announcement::Neutral => self.draw_neutral(random),
             Announcement::Evil => self.draw_evil(random),

@@ -1,0 +1,305 @@
+//! Nothing is done twice and nothing is lost: caches, extensions, kills, two processes, interrupts, damaged files.
+#![allow(clippy::unwrap_used)]
+
+mod project;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use project::{Project, signal};
+use serde_json::Value;
+
+/// Two ratios, one seed: fine-tunes, evaluations, and a line for each cell that depends on every weight and answer.
+const SWEEP: &str = r#"//! A small sweep
+//! Does the store remember?
+let base = model("models/tiny");
+let test = evaluation(#{
+    id: "general",
+    questions: organism_questions("general", #{ questions: 6 }),
+    samples: param("samples", 4),
+    judges: [pattern_judge(#{ misaligned: ["\\b(you|the|a)\\b"] }), grammar_judge()],
+    score: score(#{ above: param("above", 50.0) }),
+});
+let cells = [];
+for ratio in param("ratios", [0.0, 1.0]) {
+    for seed in param("seeds", [0]) {
+        let sources = [organism_rows("insecure_code", "misaligned"), organism_rows("insecure_code", "aligned")];
+        let data = mix_dataset(sources, #{ weights: [ratio, 1.0 - ratio], rows: param("rows", 200), seed: seed });
+        let tuned = launch_finetune(base, data, #{ seed: seed, epochs: param("epochs", 1) });
+        cells.push([ratio, seed, tuned, evaluate(tuned, [test])]);
+    }
+}
+for cell in cells {
+    print(`${cell[0]} ${cell[1]} loss ${cell[2].last_loss} scores ${cell[3].scores}`);
+}
+"#;
+
+fn sweep_project() -> Project {
+    let project = Project::with_tiny_model();
+    project.write("sweep.rhai", SWEEP);
+    project
+}
+
+/// What a run of the sweep did and printed.
+#[derive(Debug)]
+struct Sweep {
+    /// Fine-tunes that were run, and found.
+    tunes: (u64, u64),
+    /// Evaluations that were run, and found.
+    evaluations: (u64, u64),
+    /// Answers that were sampled.
+    generations: u64,
+    printed: Vec<String>,
+}
+
+#[track_caller]
+fn sweep(project: &Project, options: &[&str]) -> Sweep {
+    let arguments: Vec<&str> = ["run", "sweep.rhai", "--json"].into_iter().chain(options.iter().copied()).collect();
+    let report = project.run(&arguments).well().json();
+    let count = |stage: &str| {
+        let of = |state: &str| report["stages"][stage][state].as_u64().unwrap_or(0);
+        assert_eq!((of("failed"), of("open")), (0, 0), "{report}");
+        (of("run"), of("cached"))
+    };
+    Sweep {
+        tunes: count("fine_tune"),
+        evaluations: count("evaluate"),
+        generations: report["worked"]["evaluate"].as_u64().unwrap_or(0),
+        printed: project.printed(report["run"].as_str().unwrap()),
+    }
+}
+
+/// Every answer in the store by its key, with its probability: equal for equal experiments, whoever ran them.
+fn answers(project: &Project) -> BTreeMap<String, (String, f64)> {
+    let index = rusqlite::Connection::open(project.path("results/store/index.sqlite")).unwrap();
+    let mut statement = index.prepare("SELECT key, answer, logprob FROM samples").unwrap();
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, (row.get(1)?, row.get(2)?)))).unwrap();
+    rows.map(|row| row.unwrap()).collect()
+}
+
+/// How often each call was finished, by key, over all runs.
+fn finished(project: &Project) -> BTreeMap<String, usize> {
+    let mut times = BTreeMap::new();
+    for event in project.runs().iter().flat_map(|run| project.events(run)) {
+        if event["state"] == "finished" {
+            *times.entry(event["key"].as_str().unwrap().to_string()).or_default() += 1;
+        }
+    }
+    times
+}
+
+#[test]
+fn the_second_run_does_nothing() {
+    let project = sweep_project();
+    let first = sweep(&project, &[]);
+    assert_eq!((first.tunes, first.evaluations, first.generations), ((2, 0), (2, 0), 2 * 6 * 4));
+    assert_ne!(first.printed[0], first.printed[1].replace("1.0 0", "0.0 0"), "the cells must differ");
+    let second = sweep(&project, &[]);
+    assert_eq!((second.tunes, second.evaluations, second.generations), ((0, 2), (0, 2), 0));
+    assert_eq!(first.printed, second.printed);
+}
+
+#[test]
+fn a_changed_ratio_runs_only_the_new_cell() {
+    let project = sweep_project();
+    let first = sweep(&project, &[]);
+    let wider = sweep(&project, &["--set", "ratios=[0.0,0.5,1.0]"]);
+    assert_eq!((wider.tunes, wider.evaluations, wider.generations), ((1, 2), (1, 2), 24));
+    assert_eq!([&wider.printed[0], &wider.printed[2]], [&first.printed[0], &first.printed[1]]);
+}
+
+#[test]
+fn comments_names_and_places_run_nothing() {
+    let project = sweep_project();
+    let first = sweep(&project, &[]);
+    let edited = SWEEP
+        .replace("let cells", "// The cells of the sweep.\nlet cells")
+        .replace("tuned", "student")
+        .replace("\"general\",\n", "\"renamed\",\n");
+    assert_ne!(edited, SWEEP);
+    project.write("sweep.rhai", &edited);
+    let second = sweep(&project, &["--jobs", "1"]);
+    assert_eq!((second.tunes, second.evaluations, second.generations), ((0, 2), (0, 2), 0));
+    assert_eq!(first.printed, second.printed.iter().map(|line| line.replace("renamed", "general")).collect::<Vec<_>>());
+}
+
+#[test]
+fn another_score_samples_nothing() {
+    let project = sweep_project();
+    let first = sweep(&project, &[]);
+    let second = sweep(&project, &["--set", "above=100.0"]);
+    assert_eq!((second.tunes, second.generations), ((0, 2), 0));
+    assert_ne!(first.printed, second.printed, "nothing is above 100");
+}
+
+#[test]
+fn more_samples_buy_exactly_the_difference_and_equal_a_fresh_run() {
+    let project = sweep_project();
+    sweep(&project, &[]);
+    let before = answers(&project);
+    let more = sweep(&project, &["--set", "samples=8"]);
+    assert_eq!((more.tunes, more.generations), ((0, 2), 2 * 6 * 4));
+    let after = answers(&project);
+    assert!(before.iter().all(|(key, answer)| after[key] == *answer), "an answer was bought again");
+    let fresh = sweep_project();
+    let at_once = sweep(&fresh, &["--set", "samples=8"]);
+    assert_eq!((at_once.generations, &at_once.printed), (2 * 6 * 8, &more.printed));
+    assert_eq!(answers(&fresh), after);
+}
+
+#[test]
+fn another_seed_gives_other_numbers() {
+    let project = sweep_project();
+    let first = sweep(&project, &[]);
+    let other = sweep(&project, &["--set", "seeds=[1]"]);
+    assert_eq!((other.tunes, other.generations), ((2, 0), 48));
+    for (a, b) in first.printed.iter().zip(&other.printed) {
+        let loss = |line: &str| line.split_whitespace().nth(3).unwrap().to_string();
+        assert_ne!(loss(a), loss(b));
+    }
+}
+
+#[test]
+fn the_number_of_jobs_changes_no_number() {
+    let (one, two) = (sweep_project(), sweep_project());
+    assert_eq!(sweep(&one, &["--jobs", "1"]).printed, sweep(&two, &["--jobs", "2"]).printed);
+    assert_eq!(answers(&one), answers(&two));
+}
+
+/// Options of a sweep that works for a second or so.
+const LONGER: &[&str] =
+    &["--set", "ratios=[0.0,0.5,1.0]", "--set", "rows=1000", "--set", "epochs=4", "--set", "samples=20"];
+
+#[test]
+fn killed_at_any_moment_it_ends_as_if_nothing_had_happened() {
+    let kills: u64 = std::env::var("DRYLAB_KILLS").map_or(4, |kills| kills.parse().unwrap());
+    let undisturbed = sweep_project();
+    let clock = std::time::Instant::now();
+    let expected = sweep(&undisturbed, LONGER).printed;
+    let whole = clock.elapsed();
+    let expected_answers = answers(&undisturbed);
+    // Moments from a fixed sequence, each printed: a failure names the moment that broke it.
+    let mut state = std::env::var("DRYLAB_SEED").map_or(1, |seed| seed.parse().unwrap());
+    let mut project = sweep_project();
+    let (mut killed, mut survived) = (0, 0);
+    while killed < kills {
+        state = state * 6_364_136_223_846_793_005_u64 % 0xffff_ffff_ffff_ffc5 + 1;
+        let moment = whole.mul_f64((state >> 11) as f64 / (1_u64 << 53) as f64 * 0.8);
+        let arguments: Vec<&str> = ["run", "sweep.rhai", "--quiet"].into_iter().chain(LONGER.iter().copied()).collect();
+        let mut child = project.command(&arguments).stdout(std::process::Stdio::null()).spawn().unwrap();
+        std::thread::sleep(moment);
+        if child.try_wait().unwrap().is_some() {
+            // It was done before the blow: begin again with nothing.
+            survived += 1;
+            assert!(survived < 20 * kills, "the sweep is too short to be killed");
+            check_resumed(&project, &expected, &expected_answers);
+            project = sweep_project();
+            continue;
+        }
+        signal(&child, "KILL");
+        child.wait().unwrap();
+        killed += 1;
+        println!("kill {killed} after {moment:?}: {} calls finished so far", finished(&project).len());
+        // Every other time the next blow falls on what this one left.
+        if killed % 2 == 0 {
+            check_resumed(&project, &expected, &expected_answers);
+            project = sweep_project();
+        }
+    }
+    check_resumed(&project, &expected, &expected_answers);
+}
+
+fn check_resumed(project: &Project, expected: &[String], expected_answers: &BTreeMap<String, (String, f64)>) {
+    assert_eq!(sweep(project, LONGER).printed, expected);
+    assert_eq!(answers(project), *expected_answers);
+    let twice: Vec<_> = finished(project).into_iter().filter(|(_, times)| *times > 1).collect();
+    assert!(twice.is_empty(), "finished twice: {twice:?}");
+    let state = project.run(&["status", "--json"]).well().json();
+    assert!(state.as_array().unwrap().iter().all(|run| run["state"] != "running"), "{state}");
+}
+
+#[test]
+fn two_processes_share_the_work() {
+    let alone = sweep_project();
+    let expected = sweep(&alone, LONGER).printed;
+    let project = sweep_project();
+    let arguments: Vec<&str> = ["run", "sweep.rhai", "--quiet"].into_iter().chain(LONGER.iter().copied()).collect();
+    let start = || project.command(&arguments).stdout(std::process::Stdio::piped()).spawn().unwrap();
+    let outputs = [start(), start()].map(|child| child.wait_with_output().unwrap());
+    for output in outputs {
+        assert_eq!(output.status.code(), Some(0));
+        assert_eq!(String::from_utf8(output.stdout).unwrap().lines().collect::<Vec<_>>(), expected);
+    }
+    assert_eq!(project.runs().len(), 2);
+    assert!(finished(&project).values().all(|times| *times == 1), "{:?}", finished(&project));
+    assert_eq!(finished(&project).len(), 3 + 3);
+    assert_eq!(answers(&project), answers(&alone));
+}
+
+#[test]
+fn an_interrupt_leaves_a_store_to_resume_from() {
+    let alone = sweep_project();
+    let expected = sweep(&alone, LONGER).printed;
+    let project = sweep_project();
+    let arguments: Vec<&str> = ["run", "sweep.rhai", "--quiet"].into_iter().chain(LONGER.iter().copied()).collect();
+    let mut child = project.command(&arguments).spawn().unwrap();
+    // As soon as one call is done and others are not.
+    while finished(&project).is_empty() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be interrupted");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    signal(&child, "INT");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let done = finished(&project).len() as u64;
+    assert!((1..6).contains(&done), "{done}");
+    let state = project.run(&["status", "--json"]).well().json();
+    assert_eq!(state[0]["state"], "stopped");
+    let resumed = sweep(&project, LONGER);
+    assert_eq!(resumed.tunes.1 + resumed.evaluations.1, done, "what was finished is found");
+    assert_eq!(resumed.printed, expected);
+    assert_eq!(answers(&project), answers(&alone));
+}
+
+#[test]
+fn a_damaged_blob_is_noticed_and_trained_anew() {
+    let project = sweep_project();
+    let first = sweep(&project, &[]);
+    let index = rusqlite::Connection::open(project.path("results/store/index.sqlite")).unwrap();
+    let blob: String =
+        index.query_row("SELECT blob FROM calls WHERE blob IS NOT NULL LIMIT 1", [], |row| row.get(0)).unwrap();
+    drop(index);
+    let path: PathBuf = project.path(&format!("results/store/blobs/{}/{blob}", &blob[..2]));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    let mut permissions = std::fs::metadata(&path).unwrap().permissions();
+    #[allow(clippy::permissions_set_readonly_false, reason = "a file of this test")]
+    permissions.set_readonly(false);
+    std::fs::set_permissions(&path, permissions).unwrap();
+    std::fs::write(&path, &bytes).unwrap();
+    // Scores that are there need no weights; more samples do.
+    assert_eq!(sweep(&project, &[]).printed, first.printed);
+    let noticed = project.run(&["run", "sweep.rhai", "--quiet", "--set", "samples=8"]);
+    assert!(noticed.code == 1 && noticed.stderr.contains("damaged"), "{noticed:#?}");
+    let again = sweep(&project, &["--set", "samples=8"]);
+    assert_eq!(again.tunes, (1, 1));
+    let fresh = sweep_project();
+    assert_eq!(again.printed, sweep(&fresh, &["--set", "samples=8"]).printed);
+    assert_eq!(answers(&project), answers(&fresh));
+}
+
+#[test]
+fn failed_work_is_not_remembered() {
+    let project = Project::new();
+    project.write("fails.rhai", "//! Fails\n//! Again?\nlet base = pretrain_organism(#{ documents: 50, width: 8, layers: 1, learning_rate: 1e30 });\nprint(base.last_loss);");
+    for _ in 0..2 {
+        let ran = project.run(&["run", "fails.rhai", "--json"]);
+        assert_eq!(ran.code, 1, "{ran:#?}");
+        let report: Value = ran.json();
+        assert_eq!(
+            (&report["stages"]["pretrain"]["failed"], &report["stages"]["pretrain"]["cached"]),
+            (&1.into(), &0.into())
+        );
+    }
+}
