@@ -80,7 +80,13 @@ pub struct Table {
 impl Table {
     /// An empty table; the machine's load is noted now and at the end.
     pub fn new(title: &'static str, columns: &[&'static str]) -> Self {
-        Table { title, columns: columns.to_vec(), rows: Vec::new(), load_at_start: load() }
+        let load = load();
+        if load.parse::<f64>().is_ok_and(|load| load > 0.5) {
+            eprintln!(
+                "note: other work runs here (load {load}): quote these figures with it, or wait for a quiet minute"
+            );
+        }
+        Table { title, columns: columns.to_vec(), rows: Vec::new(), load_at_start: load }
     }
 
     /// Adds a row; null is a cell that was not measured.
