@@ -63,7 +63,7 @@ impl SourceFile {
         let mut lines = Vec::new();
         let mut previous = "";
         for (number, line) in self.text.lines().enumerate() {
-            in_tests |= previous == "#[cfg(test)]" && line.starts_with("mod ") && line.ends_with('{');
+            in_tests |= previous == "#[cfg(test)]" && line.contains("mod ") && line.ends_with('{');
             previous = line;
             if !line.trim_start().starts_with("//") {
                 lines.push((number + 1, line, in_tests));
