@@ -58,6 +58,9 @@ struct Inner {
     noted: Mutex<HashSet<String>>,
 }
 
+/// What a call does in the lab, once.
+pub type Work<T> = Box<dyn FnOnce(&Lab) -> Result<T> + Send>;
+
 /// One application of a primitive whose outcome is worth remembering.
 pub struct Call {
     /// Its identity.
@@ -69,11 +72,11 @@ pub struct Call {
     /// What kind of work it is.
     pub stage: Stage,
     /// Pieces of work in it that are not in the store yet; asked only when the call itself is not.
-    pub missing: Box<dyn FnOnce(&Lab) -> Result<u64> + Send>,
+    pub missing: Work<u64>,
     /// Calls whose outcome it needs.
     pub after: Vec<Deferred<Value>>,
     /// The work.
-    pub work: Box<dyn FnOnce(&Lab) -> Result<Value> + Send>,
+    pub work: Work<Value>,
 }
 
 impl Lab {
