@@ -255,7 +255,7 @@ fn an_interrupt_leaves_a_store_to_resume_from() {
     let expected = sweep(&alone, LONGER).printed;
     let project = sweep_project();
     let arguments: Vec<&str> = ["run", "sweep.rhai", "--quiet"].into_iter().chain(LONGER.iter().copied()).collect();
-    let mut child = project.command(&arguments).spawn().unwrap();
+    let mut child = project.command(&arguments).stderr(std::process::Stdio::null()).spawn().unwrap();
     // As soon as one call is done and others are not.
     while finished(&project).is_empty() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it could be interrupted");
