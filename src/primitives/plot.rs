@@ -210,7 +210,10 @@ fn figure_of(summary: &Summary, kind: Kind, shown: &[String], options: &Options)
     let kind = match kind {
         Kind::Line => {
             let x = Axis {
-                label: options.x_label.clone().unwrap_or_else(|| axes.x.clone()),
+                label: options.x_label.clone().unwrap_or_else(|| match options.scale {
+                    Scale::Linear => axes.x.clone(),
+                    Scale::Log => format!("{} (log scale)", axes.x),
+                }),
                 scale: if options.scale == Scale::Log { draw::Scale::Log } else { draw::Scale::Linear },
                 ..Axis::default()
             };
@@ -302,7 +305,7 @@ fn caption(summary: &Summary, shown: &[String], conditions: &[&Condition]) -> Ve
     }
     let base: Vec<&Condition> = shown.iter().filter_map(|id| summary.baseline_on(id)).collect();
     if let Some(name) = summary.baseline_name.as_ref().filter(|_| !base.is_empty()) {
-        first += &format!(". Dashed: {name}, one run ({})", methods(&base));
+        first += &format!(". Level dashes: {name}, one run ({})", methods(&base));
     }
     let mut lines = vec![format!("{first}."), format!("{}.", counts(conditions, shown))];
     if summary.evaluations.len() > 1 && shown.len() == 1 {

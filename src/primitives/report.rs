@@ -113,7 +113,8 @@ struct Shown<'a> {
 }
 
 const INTERVALS: &str = "Intervals over seeds speak of training again with other seeds and asking the same questions; \
-                         intervals clustered by question speak of other questions to the same model.";
+                         intervals clustered by question speak of other questions to the same model. \
+                         Against a single run a difference is claimed only when it holds both ways.";
 const CLAIMS: &str = "A difference is claimed where p is below 0.05 after Holm's correction over the comparisons of its \
                       kind within one evaluation. Where none is claimed, that is no evidence that there is none.";
 const ORGANISM: &str = "The effect is put into the organism's world on purpose: its training text holds personas that \
@@ -368,7 +369,7 @@ mod tests {
             "| ratio | in distribution | general questions | other domains |",
             "![a05b.svg](a05b.svg)",
             "The score rises with ratio in every step",
-            "Against organism by ratio (paired by 16 questions, after Holm over 6 comparisons)",
+            "Against organism by ratio (t over 3 seeds against one run, after Holm over 6 comparisons)",
             "| ratio 0.75 | 9 | 2.250 | 0.500 |",
             "- Model `organism` (w).",
             "54 fine-tunes: epochs 1.",
@@ -386,6 +387,7 @@ mod tests {
         std::fs::create_dir_all("/tmp/report").unwrap();
         std::fs::write("/tmp/report/a05b.md", markdown("a05b", samples::a05b())).unwrap();
         std::fs::write("/tmp/report/inoculation.md", markdown("inoculation", samples::inoculation())).unwrap();
+        run_script(Path::new("/tmp/report"), "store", "small", false, SCRIPT).0.unwrap();
     }
 
     const SCRIPT: &str = r#"//! A small sweep

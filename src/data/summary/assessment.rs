@@ -1,14 +1,14 @@
 //! What the intervals of one evaluation allow to be said: trend, ends, neighbours, baseline; adjusted for being several.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
 
 use super::{Axes, Condition, label};
 use crate::data::statistics::{
-    CONFIDENCE, Correlation, Design, Difference, Direction, Interval, Observation, TrendPoint, compare, holm, spearman,
-    suitable_design, trend,
+    CONFIDENCE, Correlation, Design, Difference, Direction, Interval, Observation, TrendPoint, compare, holm, paired,
+    spearman, suitable_design, trend,
 };
 use crate::error::Result;
 
@@ -135,7 +135,9 @@ pub(super) fn assess(
     })
 }
 
-/// Paired by seed where both have the same seeds, else Welch; by question where one of them is a single run.
+/// Paired by seed where both have the same seeds, else Welch; where one of them is a single run, by question and, if the
+/// other has seeds, over them too: the less certain of the two stands, so that a claim holds for other questions and for
+/// other seeds.
 fn difference(a: &[Observation], b: &[Observation]) -> Result<Difference> {
     let design = suitable_design(a, b, true);
     if design != Design::PairedByQuestion {
@@ -149,7 +151,29 @@ fn difference(a: &[Observation], b: &[Observation]) -> Result<Difference> {
     let of_both = |group: &[Observation]| -> Vec<Observation> {
         group.iter().filter(|observation| both.contains(&observation.question)).cloned().collect()
     };
-    compare(&of_both(a), &of_both(b), design, CONFIDENCE)
+    let by_question = compare(&of_both(a), &of_both(b), design, CONFIDENCE)?;
+    match over_seeds(a, b)? {
+        Some(over_seeds) if over_seeds.p > by_question.p => Ok(over_seeds),
+        _ => Ok(by_question),
+    }
+}
+
+/// t over the seeds of `a`, each against the mean of the one run `b`; none when `a` has no two seeds.
+fn over_seeds(a: &[Observation], b: &[Observation]) -> Result<Option<Difference>> {
+    let means = |group: &[Observation]| -> Vec<f64> {
+        let mut seeds = BTreeMap::<u64, (f64, f64)>::new();
+        for (seed, score) in group.iter().filter_map(|one| Some((one.seed, one.score.as_ref().ok()?))) {
+            let (sum, count) = seeds.entry(seed).or_default();
+            *sum += score;
+            *count += 1.0;
+        }
+        seeds.into_values().map(|(sum, count)| sum / count).collect()
+    };
+    let (means, base) = (means(a), means(b));
+    let ([_, _, ..], [base]) = (means.as_slice(), base.as_slice()) else { return Ok(None) };
+    let against = vec![*base; means.len()];
+    let method = format!("t over {} seeds against one run", means.len());
+    Ok(Some(Difference { method, ..paired(&means, &against, CONFIDENCE)? }))
 }
 
 fn adjust(made: Vec<(Value, Value, Difference)>) -> Vec<Comparison> {

@@ -61,13 +61,13 @@ fn a_rise_is_called_monotone_only_when_no_step_falls() {
 
     let mixed = grid(&[(0.0, [1.0, 2.0, 3.0]), (0.5, [60.0, 61.0, 62.0]), (1.0, [50.0, 51.0, 52.0])]);
     assert!(!mixed.assessments[0].dose.as_ref().unwrap().monotone);
-    assert!(said(&mixed).contains("not monotone in x: it falls from 0.5 to 1 (-10.0)"), "{}", said(&mixed));
+    assert!(said(&mixed).contains("not monotone in x: it falls from 0.5 to 1 (-10.0) (rank"), "{}", said(&mixed));
 }
 
 #[test]
 fn neighbours_are_claimed_only_after_holm() {
     // Alone p is below 0.05 for the first step, corrected over two it is not.
-    let summary = grid(&[(0.0, [10.0, 12.0, 14.0]), (0.5, [14.0, 17.0, 20.4]), (1.0, [16.0, 19.0, 17.0])]);
+    let summary = grid(&[(0.0, [10.0, 12.0, 14.0]), (0.5, [14.0, 17.0, 21.0]), (1.0, [16.0, 19.0, 17.0])]);
     let steps = &summary.assessments[0].neighbours;
     assert_eq!(steps.len(), 2);
     assert!(steps[0].difference.p < 0.05 && steps[0].adjusted_p > 0.05, "{:?}", steps[0]);
@@ -212,4 +212,22 @@ fn csv_has_one_row_per_condition_and_quotes_what_needs_it() {
     assert!(lines[1].starts_with("0,trained,e,0,0,"), "{text}");
     assert!(lines[1].contains(",\"no spread, Wilson over 1 questions\",3,1,3,0,,0,0,grammar,0;1;2,0;0;0"), "{text}");
     assert!(lines[2].starts_with("1,trained,\"a, \"\"b\"\"\",60,"), "{text}");
+}
+
+#[test]
+fn a_claim_against_one_run_holds_over_seeds_and_over_questions() {
+    let at = |seed: u64, scores: &[f64]| cell(&[("x", json!(1)), ("seed", json!(seed))], scores);
+    let base = |scores: &[f64]| Baseline { name: "base".into(), scores: vec![("e".into(), cell(&[], scores).scores)] };
+    let against = |cells: &[Cell], baseline: &Baseline| {
+        let summary = summarize(&Axes::of(&points(cells), None, None).unwrap(), cells, Some(baseline)).unwrap();
+        summary.assessments[0].against_baseline[0].clone()
+    };
+    // Every question agrees, seeds do not: by question alone this would be a clear difference.
+    let seeds_differ = [at(0, &[0.0; 8]), at(1, &[0.0; 8]), at(2, &[90.0, 90.0, 90.0, 90.0, 80.0, 90.0, 90.0, 90.0])];
+    let one = against(&seeds_differ, &base(&[0.0; 8]));
+    assert_eq!((one.difference.method.as_str(), one.claim), ("t over 3 seeds against one run", Claim::Nothing));
+    // Every seed agrees, questions do not.
+    let questions_differ = [0, 1, 2].map(|seed| at(seed, &[0.0, 0.0, 90.0 + seed as f64]));
+    let one = against(&questions_differ, &base(&[0.0; 3]));
+    assert_eq!((one.difference.method.as_str(), one.claim), ("paired by 3 questions", Claim::Nothing));
 }

@@ -1,6 +1,7 @@
 //! What can be said, in plain sentences, and no more than the intervals allow.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
 
 use super::{Assessment, Axes, Claim, Comparison, Condition, Dose, Summary, label};
 use crate::data::statistics::Direction;
@@ -20,7 +21,7 @@ pub fn statements(summary: &Summary) -> Vec<(String, Vec<String>)> {
 fn sentences(axes: &Axes, assessment: &Assessment) -> Vec<String> {
     let mut all = Vec::new();
     if let Some(dose) = &assessment.dose {
-        all.push(direction(axes, dose));
+        all.push(direction(axes, dose, &assessment.neighbours));
     }
     if let Some(ends) = &assessment.highest_against_lowest {
         let d = &ends.difference;
@@ -46,7 +47,7 @@ fn sentences(axes: &Axes, assessment: &Assessment) -> Vec<String> {
     all
 }
 
-fn direction(axes: &Axes, dose: &Dose) -> String {
+fn direction(axes: &Axes, dose: &Dose, neighbours: &[Comparison]) -> String {
     let x = &axes.x;
     let equal = dose.means.windows(2).any(|pair| pair[0].1 == pair[1].1);
     let rises = dose.rank_correlation_over_conditions.is_none_or(|correlation| correlation.rho >= 0.0);
@@ -62,8 +63,9 @@ fn direction(axes: &Axes, dose: &Dose) -> String {
             let steps: Vec<String> = steps
                 .map(|pair| format!("from {} to {} ({:+.1})", pair[0].0, pair[1].0, pair[1].1 - pair[0].1))
                 .collect();
-            let word = if rises { "falls" } else { "rises" };
-            format!("The score is not monotone in {x}: it {word} {}", steps.join(", "))
+            let (word, claim) = if rises { ("falls", Claim::Lower) } else { ("rises", Claim::Higher) };
+            let open = if neighbours.iter().any(|one| one.claim == claim) { "" } else { ", which cannot be claimed," };
+            format!("The score is not monotone in {x}: it {word} {}{open}", steps.join(", "))
         }
     };
     match &dose.rank_correlation_over_runs {
@@ -92,10 +94,11 @@ fn neighbours(comparisons: &[Comparison]) -> Vec<String> {
 
 fn against_one(axes: &Axes, comparisons: &[Comparison], name: impl Fn(&str) -> String) -> Option<String> {
     let first = comparisons.first()?;
-    let corrected = match comparisons.len() {
-        1 => method(first).to_string(),
-        several => format!("{}, after Holm over {several} comparisons", method(first)),
-    };
+    let methods: BTreeSet<&str> = comparisons.iter().map(method).collect();
+    let mut how = methods.into_iter().collect::<Vec<_>>().join(" / ");
+    if comparisons.len() > 1 {
+        let _ = write!(how, ", after Holm over {} comparisons", comparisons.len());
+    }
     let mut parts = Vec::new();
     for (claim, word) in [(Claim::Higher, "higher"), (Claim::Lower, "lower"), (Claim::Nothing, "")] {
         let list = comparisons.iter().filter(|one| one.claim == claim);
@@ -108,7 +111,7 @@ fn against_one(axes: &Axes, comparisons: &[Comparison], name: impl Fn(&str) -> S
         }
     }
     let axis = if axes.x.is_empty() { String::new() } else { format!(" by {}", axes.x) };
-    Some(format!("Against {}{axis} ({corrected}): {}.", name(&label(&first.against)), parts.join("; ")))
+    Some(format!("Against {}{axis} ({how}): {}.", name(&label(&first.against)), parts.join("; ")))
 }
 
 /// `+30.1 [20.0, 40.2]`.
