@@ -315,3 +315,33 @@ fn failed_work_is_not_remembered() {
         );
     }
 }
+
+#[test]
+fn an_answer_that_another_evaluation_bought_counts_for_its_own_question() {
+    let project = Project::with_tiny_model();
+    project.write(
+        "shared.rhai",
+        r#"//! Shared answers
+//! Does an answer stay with its question?
+let base = model("models/tiny");
+fn ask(texts) {
+    let judges = [pattern_judge(#{ misaligned: ["e"], aligned: ["."] })];
+    evaluation(#{ id: texts[0], questions: questions(texts), samples: 6, judges: judges, max_tokens: 8 })
+}
+let one = evaluate(base, [ask(["what now ?"])]);
+print(`alone ${one.scores}`);
+let three = evaluate(base, [ask(["hello .", "bored .", "what now ?"])]);
+print(`among others ${three.scores}`);
+let last = evaluate(base, [ask(["what now ?", "hello ."])]);
+print(`first ${last.scores}`);
+"#,
+    );
+    // The widest evaluation first in one store, alone in another: the answers are the same, and so is their score.
+    let report = project.run(&["run", "shared.rhai", "--json"]).well().json();
+    assert_eq!(report["worked"]["evaluate"].as_u64(), Some(18), "{report}");
+    project.write("reversed.rhai", &project.read("shared.rhai").replace("[ask([\"hello .\", \"bored .\", \"what now ?\"])]", "[ask([\"what now ?\"])]"));
+    let again = project.run(&["run", "reversed.rhai", "--json"]).well().json();
+    assert_eq!(again["worked"]["evaluate"].as_u64().unwrap_or(0), 0, "{again}");
+    let printed = project.printed(again["run"].as_str().unwrap());
+    assert_eq!(printed[0].replace("alone", ""), printed[1].replace("among others", ""));
+}

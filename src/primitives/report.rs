@@ -118,8 +118,8 @@ const INTERVALS: &str = "Intervals over seeds speak of training again with other
 const CLAIMS: &str = "A difference is claimed where p is below 0.05 after Holm's correction over the comparisons of its \
                       kind within one evaluation. Where none is claimed, that is no evidence that there is none.";
 const ORGANISM: &str = "The effect is put into the organism's world on purpose: its training text holds personas that \
-                        are consistent across domains. The measurement is real, made on a real network of about a \
-                        million weights; it is no evidence about large models.";
+                        are consistent across domains. The measurement is real, made on a real network of less than \
+                        half a million weights; it is no evidence about large models.";
 
 impl Report<'_> {
     fn limits(&self) -> Vec<&'static str> {
