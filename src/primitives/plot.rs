@@ -11,7 +11,7 @@ use super::evaluate::Results;
 use super::summarize::View;
 use super::sweep::Cells;
 use crate::data::summary::{Condition, Summary, counts, label, methods};
-use crate::error::{Error, Result, ensure, nearest};
+use crate::error::{Error, Result, bail, ensure, nearest};
 use crate::handle;
 use crate::lab::Lab;
 use crate::plot;
@@ -145,7 +145,9 @@ fn choose_kind(view: &View, options: &Options) -> Result<Kind> {
     if options.scale == Scale::Log {
         ensure!(kind == Kind::Line, "bars have no `scale`"; help: "leave it out");
         let low = axes.x_values.first().and_then(Value::as_f64).unwrap_or(1.0);
-        ensure!(low > 0.0, "`{}` has the value {low}, which a log scale cannot show", axes.x; help: "leave `scale` out");
+        if low <= 0.0 {
+            bail!("`{}` has the value {low}, which a log scale cannot show", axes.x; help: "leave `scale` out");
+        }
     }
     Ok(kind)
 }
