@@ -1,0 +1,134 @@
+//! New tokens per second of sampling with 1 and 10 samples per prompt, against a batched loop in PyTorch.
+
+mod measure;
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use drylab::data::random::Random;
+use drylab::model::config::Config;
+use drylab::model::sample::{Prompt, SampleOptions, sample};
+use drylab::model::weights::Weights;
+use measure::{Contestant, Result, Table, alternate, ask, asked, program, python};
+use serde_json::json;
+
+/// The program's own allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const COMPLETIONS: usize = 320;
+const PROMPT_TOKENS: usize = 16;
+const NEW_TOKENS: usize = 48;
+const REPETITIONS: usize = 5;
+
+fn shapes() -> [(&'static str, Config); 2] {
+    let config = |width, feed_forward, vocabulary| Config {
+        vocabulary,
+        width,
+        layers: 4,
+        heads: 4,
+        key_value_heads: 4,
+        feed_forward,
+        context: 160,
+        rope_theta: 10000.0,
+        norm_epsilon: 1e-5,
+    };
+    [("organism", config(64, 192, 2861)), ("S", config(128, 344, 2048))]
+}
+
+/// As many prompts as give `COMPLETIONS` completions, all equally long, which spares PyTorch its padding.
+fn prompts(config: &Config, samples: usize) -> Vec<Vec<u32>> {
+    let mut random = Random::new(5);
+    let mut prompt = || (0..PROMPT_TOKENS).map(|_| random.below(config.vocabulary) as u32).collect();
+    (0..COMPLETIONS / samples).map(|_| prompt()).collect()
+}
+
+/// Nothing stops a completion, so that all contestants make the same number of tokens.
+fn options(temperature: f64) -> SampleOptions {
+    SampleOptions { temperature, top_p: 1.0, max_tokens: NEW_TOKENS, stop: Vec::new() }
+}
+
+fn write(folder: &Path, weights: &Weights, prompts: &[Vec<u32>], samples: usize) -> Result<()> {
+    let values: Vec<u8> = weights.values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    std::fs::write(folder.join("weights.bin"), values)?;
+    let tensors = weights.tensors().into_iter();
+    let tensors = tensors.map(|tensor| json!({ "name": tensor.name, "shape": tensor.shape })).collect::<Vec<_>>();
+    let case = json!({ "config": weights.config, "tensors": tensors, "prompts": prompts, "samples": samples,
+                       "new_tokens": NEW_TOKENS });
+    Ok(std::fs::write(folder.join("case.json"), case.to_string())?)
+}
+
+/// The likeliest continuation of each prompt.
+fn greedy(weights: &Weights, prompts: &[Vec<u32>]) -> Result<Vec<Vec<u32>>> {
+    let prompts: Vec<Prompt> = prompts.iter().map(|ids| Prompt { ids: ids.clone(), seed: 0 }).collect();
+    let completions = sample(weights, &prompts, &options(0.0), &|| false)?;
+    Ok(completions.into_iter().map(|completion| completion.ids).collect())
+}
+
+fn main() -> Result<()> {
+    if !asked() {
+        return Ok(());
+    }
+    let columns = ["shape", "samples", "drylab tok/s", "PyTorch 1 thread", "PyTorch 2 threads", "x 1", "x 2", "agree"];
+    let mut table = Table::new("sampling: temperature 1, key-value cache, 1 thread", &columns);
+    let torch = python("torch", "sampling against PyTorch");
+    for (name, config) in shapes() {
+        let weights = Weights::initial(&config, 1)?;
+        for samples in [1, 10] {
+            let prompts = prompts(&config, samples);
+            let folder = tempfile::tempdir()?;
+            write(folder.path(), &weights, &prompts, samples)?;
+            let all: Vec<Prompt> = (0..COMPLETIONS)
+                .map(|index| Prompt { ids: prompts[index / samples].clone(), seed: index as u64 })
+                .collect();
+            let by_hand: Contestant = Box::new(|| {
+                let begun = Instant::now();
+                let completions = sample(&weights, &all, &options(1.0), &|| false)?;
+                let tokens: usize = completions.iter().map(|completion| completion.ids.len()).sum();
+                assert_eq!(tokens, COMPLETIONS * NEW_TOKENS);
+                Ok(tokens as f64 / begun.elapsed().as_secs_f64())
+            });
+            let mut contestants = vec![by_hand];
+            let mut agreement = None;
+            if let Some(interpreter) = &torch {
+                let command = |threads: &str| {
+                    let mut command = Command::new(interpreter);
+                    command.arg(program("sampling_torch.py")).arg(folder.path()).arg(threads);
+                    command
+                };
+                agreement = Some(share_of_equal(&weights, &prompts, command("1"))?);
+                for threads in ["1", "2"] {
+                    let mut command = command(threads);
+                    contestants.push(Box::new(move || {
+                        Ok(ask(&mut command)?["tokens_per_second"].as_f64().ok_or("no figure")?)
+                    }));
+                }
+            }
+            let speeds = alternate(REPETITIONS, &mut contestants)?;
+            let speed = |contestant: usize| speeds.get(contestant).copied();
+            let ratio = |contestant| Some(speeds[0] / speed(contestant)?);
+            table.push(vec![
+                json!(name),
+                json!(samples),
+                json!(speeds[0]),
+                json!(speed(1)),
+                json!(speed(2)),
+                json!(ratio(1)),
+                json!(ratio(2)),
+                json!(agreement),
+            ]);
+        }
+    }
+    table.print();
+    Ok(())
+}
+
+/// Share of the likeliest tokens on which both agree: near 1 when they compute the same, where ties fall differently
+/// the rest of a completion differs.
+fn share_of_equal(weights: &Weights, prompts: &[Vec<u32>], mut command: Command) -> Result<f64> {
+    let theirs: Vec<Vec<u32>> = serde_json::from_value(ask(command.arg("greedy"))?["ids"].clone())?;
+    let ours = greedy(weights, prompts)?;
+    let equal = ours.iter().flatten().zip(theirs.iter().flatten()).filter(|(a, b)| a == b).count();
+    Ok(equal as f64 / (ours.len() * NEW_TOKENS) as f64)
+}
