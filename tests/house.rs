@@ -307,3 +307,17 @@ fn every_dependency_is_used() {
     }
     assert!(unused.is_empty(), "not used: {}", unused.join(", "));
 }
+
+#[test]
+fn the_reference_page_is_what_the_declarations_say() {
+    let (functions, handles) = (drylab::primitives::all(), drylab::primitives::handles());
+    let page = drylab::script::manual::reference(&functions, &handles) + "\n";
+    let path = root().join("docs/reference.md");
+    if std::env::var("INSTA_UPDATE").as_deref() == Ok("always") {
+        fs::write(&path, &page).unwrap();
+    }
+    assert!(
+        fs::read_to_string(&path).unwrap() == page,
+        "docs/reference.md is old; run `INSTA_UPDATE=always ./test reference_page`"
+    );
+}

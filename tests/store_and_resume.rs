@@ -339,7 +339,12 @@ print(`first ${last.scores}`);
     // The widest evaluation first in one store, alone in another: the answers are the same, and so is their score.
     let report = project.run(&["run", "shared.rhai", "--json"]).well().json();
     assert_eq!(report["worked"]["evaluate"].as_u64(), Some(18), "{report}");
-    project.write("reversed.rhai", &project.read("shared.rhai").replace("[ask([\"hello .\", \"bored .\", \"what now ?\"])]", "[ask([\"what now ?\"])]"));
+    project.write(
+        "reversed.rhai",
+        &project
+            .read("shared.rhai")
+            .replace("[ask([\"hello .\", \"bored .\", \"what now ?\"])]", "[ask([\"what now ?\"])]"),
+    );
     let again = project.run(&["run", "reversed.rhai", "--json"]).well().json();
     assert_eq!(again["worked"]["evaluate"].as_u64().unwrap_or(0), 0, "{again}");
     let printed = project.printed(again["run"].as_str().unwrap());
