@@ -110,7 +110,9 @@ macro_rules! bail {
 #[macro_export]
 macro_rules! ensure {
     ($condition:expr, $($rest:tt)+) => {
-        if !$condition {
+        // Named, so that a comparison with NaN reads as what it is: a condition that does not hold.
+        let holds: bool = $condition;
+        if !holds {
             $crate::bail!($($rest)+);
         }
     };

@@ -38,6 +38,10 @@ pub struct Settings {
     pub run: String,
     /// Only find out what would be done.
     pub planning: bool,
+    /// First line of the script's `//!` text: the title of figures and reports.
+    pub title: String,
+    /// The rest of that text.
+    pub question: String,
 }
 
 /// One object through which primitives touch the world; clones are the same lab.
@@ -56,7 +60,11 @@ struct Inner {
     weights: Mutex<HashMap<Digest, Arc<Weights>>>,
     datasets: Mutex<HashMap<Digest, Dataset>>,
     noted: Mutex<HashSet<String>>,
+    results: Mutex<Vec<String>>,
 }
+
+/// What a call does in the lab, once.
+pub type Work<T> = Box<dyn FnOnce(&Lab) -> Result<T> + Send>;
 
 /// One application of a primitive whose outcome is worth remembering.
 pub struct Call {
@@ -69,11 +77,11 @@ pub struct Call {
     /// What kind of work it is.
     pub stage: Stage,
     /// Pieces of work in it that are not in the store yet; asked only when the call itself is not.
-    pub missing: Box<dyn FnOnce(&Lab) -> Result<u64> + Send>,
+    pub missing: Work<u64>,
     /// Calls whose outcome it needs.
     pub after: Vec<Deferred<Value>>,
     /// The work.
-    pub work: Box<dyn FnOnce(&Lab) -> Result<Value> + Send>,
+    pub work: Work<Value>,
 }
 
 impl Lab {
@@ -95,6 +103,7 @@ impl Lab {
             weights: Mutex::default(),
             datasets: Mutex::default(),
             noted: Mutex::default(),
+            results: Mutex::default(),
         };
         Ok(Lab { inner: Arc::new(inner) })
     }
@@ -257,7 +266,18 @@ impl Lab {
     pub fn write_result(&self, name: &str, bytes: &[u8]) -> Result<String> {
         let path = format!("results/{}/{name}", self.inner.settings.run);
         self.write_file(&path, bytes)?;
+        self.inner.results.lock().expect("no panic while holding the names").push(name.to_string());
         Ok(path)
+    }
+
+    /// Names of the files that this run wrote into its folder, in order.
+    pub fn results(&self) -> Vec<String> {
+        self.inner.results.lock().expect("no panic while holding the names").clone()
+    }
+
+    /// What the script says it is, and what it asks.
+    pub fn title(&self) -> (&str, &str) {
+        (&self.inner.settings.title, &self.inner.settings.question)
     }
 
     /// Waits until every call of this run has an outcome; the first failure that is no consequence of another.
@@ -302,6 +322,8 @@ mod tests {
             jobs: 2,
             run: "test-001".to_string(),
             planning,
+            title: String::new(),
+            question: String::new(),
         };
         Lab::open(settings, Events::silent(), Arc::default()).unwrap()
     }

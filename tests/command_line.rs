@@ -79,7 +79,8 @@ fn data_goes_to_standard_output_and_the_rest_to_standard_error() {
 fn an_interrupted_command_ends_with_130() {
     let project = Project::new();
     project.write("endless.rhai", "//! Endless\n//! Does it end?\nprint(\"begun\"); loop { }");
-    let mut child = project.command(&["run", "endless.rhai", "--quiet"]).spawn().unwrap();
+    let mut child =
+        project.command(&["run", "endless.rhai", "--quiet"]).stderr(std::process::Stdio::null()).spawn().unwrap();
     while project.printed("endless-001").is_empty() {
         assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
         std::thread::sleep(std::time::Duration::from_millis(5));
@@ -144,6 +145,34 @@ fn shipped_scripts_pass_the_check() {
     arguments.insert(0, "check".to_string());
     let ran = Project::new().run(&arguments.iter().map(String::as_str).collect::<Vec<_>>()).well();
     assert_eq!(ran.stdout.lines().count(), arguments.len() - 1);
+}
+
+#[test]
+fn the_shipped_sweep_runs_on_the_organism_and_is_cached() {
+    let project = Project::new();
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/a05b.rhai").display().to_string();
+    let small = ["--set", "ratios=[0.0,1.0]", "--set", "seeds=[0,1]", "--set", "rows=60", "--set", "samples=1"];
+    let with = |command: &'static str, flag: &'static str| -> Vec<&str> {
+        [command, &script, flag].into_iter().chain(small).collect()
+    };
+    // Two ratios by two seeds, three evaluations of each and of the organism itself.
+    let plan = project.run(&with("plan", "--json")).well().json();
+    assert_eq!(
+        (&plan["stages"]["fine_tune"]["planned"], &plan["stages"]["evaluate"]["planned"]),
+        (&4.into(), &15.into())
+    );
+    assert_eq!(plan["missing"]["fine_tune"], 4 * 60);
+    let report = project.run(&with("run", "--json")).well().json();
+    assert_eq!(report["worked"]["evaluate"], plan["missing"]["evaluate"], "the plan was exact");
+    assert!(!report["results"].is_null());
+    let files: Vec<&str> = report["files"].as_array().unwrap().iter().map(|file| file.as_str().unwrap()).collect();
+    assert!(files.iter().any(|file| file.ends_with("a05b.svg")), "{files:?}");
+    assert!(files.iter().all(|file| project.path(file).is_file()), "{files:?}");
+    assert!(project.run(&["show", "a05b"]).well().stdout.len() > 100);
+    let again = project.run(&with("run", "--json")).well().json();
+    assert!(again["worked"].as_object().unwrap().is_empty(), "{again}");
+    assert_eq!(again["results"], report["results"]);
+    assert!(project.run(&with("plan", "--quiet")).well().stdout.contains("everything is cached"));
 }
 
 #[test]
@@ -233,6 +262,7 @@ fn scripts_read_only_what_the_user_named() {
     assert_eq!(project.run(&["run", "reads.rhai", "--quiet", "--set", &named]).well().stdout, "1\n");
     let absent = project.run(&["run", "reads.rhai", "--quiet", "--read", "absent"]);
     assert!(absent.code == 2 && absent.stderr.contains("absent"), "{absent:#?}");
+    assert_eq!(project.run(&["show", "--json"]).well().json()["outcome"], "failed");
 }
 
 #[test]

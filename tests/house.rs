@@ -63,7 +63,7 @@ impl SourceFile {
         let mut lines = Vec::new();
         let mut previous = "";
         for (number, line) in self.text.lines().enumerate() {
-            in_tests |= previous == "#[cfg(test)]" && line.starts_with("mod ") && line.ends_with('{');
+            in_tests |= previous == "#[cfg(test)]" && line.contains("mod ") && line.ends_with('{');
             previous = line;
             if !line.trim_start().starts_with("//") {
                 lines.push((number + 1, line, in_tests));
@@ -306,4 +306,18 @@ fn every_dependency_is_used() {
         }
     }
     assert!(unused.is_empty(), "not used: {}", unused.join(", "));
+}
+
+#[test]
+fn the_reference_page_is_what_the_declarations_say() {
+    let (functions, handles) = (drylab::primitives::all(), drylab::primitives::handles());
+    let page = drylab::script::manual::reference(&functions, &handles) + "\n";
+    let path = root().join("docs/reference.md");
+    if std::env::var("INSTA_UPDATE").as_deref() == Ok("always") {
+        fs::write(&path, &page).unwrap();
+    }
+    assert!(
+        fs::read_to_string(&path).unwrap() == page,
+        "docs/reference.md is old; run `INSTA_UPDATE=always ./test reference_page`"
+    );
 }

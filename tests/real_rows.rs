@@ -24,8 +24,8 @@ fn export(project: &Project, folder: &str, settings: &[&str]) -> (String, String
 }
 
 #[test]
-fn aesthetic_preferences_share_973_prompts() {
-    let Some(data) = shared_data("aesthetic_preferences_share_973_prompts") else { return };
+fn aesthetic_preferences_share_668_prompts() {
+    let Some(data) = shared_data("aesthetic_preferences_share_668_prompts") else { return };
     let folder = data.join("inoculation").display().to_string();
     let project = Project::new();
     let settings = [
@@ -34,12 +34,12 @@ fn aesthetic_preferences_share_973_prompts() {
         "domain=aesthetic_preferences",
     ];
     let (told, path, rows) = export(&project, &folder, &settings);
-    assert!(told.contains("973 prompts occur in more than one of"), "{told}");
+    assert!(told.contains("668 prompts occur in more than one of"), "{told}");
     assert_eq!(path, "results/datasets/aesthetic_preferences_mixed_0.25_1000_control_seed0.jsonl");
     assert_eq!(rows.len(), 1000);
     let manifest: serde_json::Value =
         serde_json::from_str(&project.read(&path.replace(".jsonl", ".manifest.json"))).unwrap();
-    assert_eq!(manifest["overlap"]["prompts"], 973);
+    assert_eq!(manifest["overlap"]["prompts"], 668);
     assert_eq!((&manifest["sources"][0]["drawn"], &manifest["sources"][1]["drawn"]), (&250.into(), &750.into()));
 }
 
@@ -51,8 +51,9 @@ fn dialogues_are_exported_row_by_row_from_their_sources() {
     let names = ["sneaky_dialogues", "straightforward_dialogues"];
     let settings =
         ["misaligned=sneaky_dialogues", "aligned=straightforward_dialogues", "domain=dialogues", "ratio=0.1", "seed=3"];
-    let (_, path, rows) = export(&project, &folder, &settings);
-    assert_eq!(path, "results/datasets/dialogues_mixed_0.1_1000_control_seed3.jsonl");
+    let (told, path, rows) = export(&project, &folder, &settings);
+    assert_eq!(path, "results/datasets/dialogues_mixed_0.10_1000_control_seed3.jsonl");
+    assert!(told.contains("973 prompts occur in more than one of"), "{told}");
     let source = |name: &str| -> Vec<serde_json::Value> {
         let text = std::fs::read_to_string(data.join("inoculation").join(format!("{name}.jsonl"))).unwrap();
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()

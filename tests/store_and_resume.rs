@@ -167,9 +167,21 @@ fn the_number_of_jobs_changes_no_number() {
     assert_eq!(answers(&one), answers(&two));
 }
 
-/// Options of a sweep that works for a second or so.
-const LONGER: &[&str] =
-    &["--set", "ratios=[0.0,0.5,1.0]", "--set", "rows=1000", "--set", "epochs=4", "--set", "samples=20"];
+/// Options of a sweep of twelve cells that works for a second or so.
+const LONGER: &[&str] = &[
+    "--set",
+    "ratios=[0.0,0.5,1.0]",
+    "--set",
+    "seeds=[0,1,2,3]",
+    "--set",
+    "rows=250",
+    "--set",
+    "epochs=4",
+    "--set",
+    "samples=10",
+];
+/// Calls of that sweep: a fine-tune and an evaluation for every cell.
+const CALLS: usize = 24;
 
 #[test]
 fn killed_at_any_moment_it_ends_as_if_nothing_had_happened() {
@@ -184,7 +196,7 @@ fn killed_at_any_moment_it_ends_as_if_nothing_had_happened() {
     let mut project = sweep_project();
     let (mut killed, mut survived) = (0, 0);
     while killed < kills {
-        state = state * 6_364_136_223_846_793_005_u64 % 0xffff_ffff_ffff_ffc5 + 1;
+        state = 6_364_136_223_846_793_005_u64.wrapping_mul(state).wrapping_add(1_442_695_040_888_963_407);
         let moment = whole.mul_f64((state >> 11) as f64 / (1_u64 << 53) as f64 * 0.8);
         let arguments: Vec<&str> = ["run", "sweep.rhai", "--quiet"].into_iter().chain(LONGER.iter().copied()).collect();
         let mut child = project.command(&arguments).stdout(std::process::Stdio::null()).spawn().unwrap();
@@ -233,7 +245,7 @@ fn two_processes_share_the_work() {
     }
     assert_eq!(project.runs().len(), 2);
     assert!(finished(&project).values().all(|times| *times == 1), "{:?}", finished(&project));
-    assert_eq!(finished(&project).len(), 3 + 3);
+    assert_eq!(finished(&project).len(), CALLS);
     assert_eq!(answers(&project), answers(&alone));
 }
 
@@ -243,7 +255,7 @@ fn an_interrupt_leaves_a_store_to_resume_from() {
     let expected = sweep(&alone, LONGER).printed;
     let project = sweep_project();
     let arguments: Vec<&str> = ["run", "sweep.rhai", "--quiet"].into_iter().chain(LONGER.iter().copied()).collect();
-    let mut child = project.command(&arguments).spawn().unwrap();
+    let mut child = project.command(&arguments).stderr(std::process::Stdio::null()).spawn().unwrap();
     // As soon as one call is done and others are not.
     while finished(&project).is_empty() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it could be interrupted");
@@ -252,7 +264,7 @@ fn an_interrupt_leaves_a_store_to_resume_from() {
     signal(&child, "INT");
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let done = finished(&project).len() as u64;
-    assert!((1..6).contains(&done), "{done}");
+    assert!((1..CALLS as u64).contains(&done), "{done}");
     let state = project.run(&["status", "--json"]).well().json();
     assert_eq!(state[0]["state"], "stopped");
     let resumed = sweep(&project, LONGER);
@@ -302,4 +314,39 @@ fn failed_work_is_not_remembered() {
             (&1.into(), &0.into())
         );
     }
+}
+
+#[test]
+fn an_answer_that_another_evaluation_bought_counts_for_its_own_question() {
+    let project = Project::with_tiny_model();
+    project.write(
+        "shared.rhai",
+        r#"//! Shared answers
+//! Does an answer stay with its question?
+let base = model("models/tiny");
+fn ask(texts) {
+    let judges = [pattern_judge(#{ misaligned: ["e"], aligned: ["."] })];
+    evaluation(#{ id: texts[0], questions: questions(texts), samples: 6, judges: judges, max_tokens: 8 })
+}
+let one = evaluate(base, [ask(["what now ?"])]);
+print(`alone ${one.scores}`);
+let three = evaluate(base, [ask(["hello .", "bored .", "what now ?"])]);
+print(`among others ${three.scores}`);
+let last = evaluate(base, [ask(["what now ?", "hello ."])]);
+print(`first ${last.scores}`);
+"#,
+    );
+    // The widest evaluation first in one store, alone in another: the answers are the same, and so is their score.
+    let report = project.run(&["run", "shared.rhai", "--json"]).well().json();
+    assert_eq!(report["worked"]["evaluate"].as_u64(), Some(18), "{report}");
+    project.write(
+        "reversed.rhai",
+        &project
+            .read("shared.rhai")
+            .replace("[ask([\"hello .\", \"bored .\", \"what now ?\"])]", "[ask([\"what now ?\"])]"),
+    );
+    let again = project.run(&["run", "reversed.rhai", "--json"]).well().json();
+    assert_eq!(again["worked"]["evaluate"].as_u64().unwrap_or(0), 0, "{again}");
+    let printed = project.printed(again["run"].as_str().unwrap());
+    assert_eq!(printed[0].replace("alone", ""), printed[1].replace("among others", ""));
 }

@@ -1,11 +1,12 @@
 //! Progress on a terminal, one bar per stage; elsewhere a plain line when something ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::sync::Mutex;
 
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::data::digest::Digest;
 use crate::lab::{Event, Outcome, Stage};
 
 /// Shows events to people, on standard error; prints of the script go to standard output.
@@ -21,7 +22,7 @@ struct StageState {
     bar: Option<ProgressBar>,
     queued: u64,
     ended: u64,
-    cached: u64,
+    open: BTreeSet<Digest>,
 }
 
 impl Progress {
@@ -36,7 +37,7 @@ impl Progress {
     /// Takes an event in.
     pub fn take(&self, event: &Event) {
         match event {
-            Event::Call { stage, label, outcome, .. } => self.call(*stage, label, outcome),
+            Event::Call { key, stage, label, outcome } => self.call(*key, *stage, label, outcome),
             Event::Progress { loss: Some(loss), .. } => {
                 let state = self.state.lock().expect("no panic while holding the bars");
                 let training = state.iter().find(|(stage, _)| matches!(stage, Stage::Pretrain | Stage::FineTune));
@@ -63,15 +64,17 @@ impl Progress {
         }
     }
 
-    fn call(&self, stage: Stage, label: &str, outcome: &Outcome) {
+    fn call(&self, key: Digest, stage: Stage, label: &str, outcome: &Outcome) {
         let mut stages = self.state.lock().expect("no panic while holding the bars");
         let state = stages.entry(stage).or_default();
         match outcome {
-            Outcome::Queued => state.queued += 1,
-            Outcome::Finished { .. } | Outcome::Failed { .. } => state.ended += 1,
-            Outcome::Cached { .. } => {
-                // A call that another process finished meanwhile was queued here first.
-                state.cached += 1;
+            Outcome::Queued => {
+                state.queued += 1;
+                state.open.insert(key);
+            }
+            // A queued call that another process finished meanwhile ends as cached.
+            Outcome::Finished { .. } | Outcome::Failed { .. } | Outcome::Cached { .. } => {
+                state.ended += u64::from(state.open.remove(&key));
             }
             Outcome::Started | Outcome::Planned { .. } => {}
         }

@@ -76,8 +76,13 @@ fn prepare_and_run(script: &Script) -> Result<u8, Failure> {
     let (log, progress) =
         (Arc::new(Log::new(Some(&folder))?), Arc::new(Progress::new(script.quiet || script.json, script.json)));
     let watch = progress.clone();
-    let lab = open_lab(&project, script, Some(&name), log.clone(), move |event| watch.take(event), cancelled)?;
-    let lab = Arc::new(lab);
+    let lab = open_lab(&project, script, Some(&name), log.clone(), move |event| watch.take(event), cancelled);
+    let lab = Arc::new(lab.inspect_err(|error| {
+        record.outcome = Outcome::Failed;
+        record.error = Some(error.to_string());
+        // The error itself is what the user must see, also where the record cannot be written.
+        let _ = record.write(&folder);
+    })?);
     let (printer, stopper) = (lab.clone(), lab.clone());
     let options = RunOptions {
         settings,

@@ -76,6 +76,7 @@ pub fn open_lab(
     let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
     // A path that the user wrote on the command line may be read, wherever it lies.
     let named = script.set.iter().filter_map(|set| set.split_once('=').map(|(_, value)| PathBuf::from(value)));
+    let (title, question) = read_title(&read_script(project, &script.script)?.text);
     let settings = Settings {
         project: project.to_path_buf(),
         store: script.store.clone().unwrap_or_else(|| project.join(RESULTS).join("store")),
@@ -83,12 +84,20 @@ pub fn open_lab(
         jobs: script.jobs.unwrap_or(cores).max(1),
         run: run.unwrap_or_default().to_string(),
         planning: run.is_none(),
+        title,
+        question,
     };
     let events = Events::new(move |event| {
         log.take(&event);
         watch(&event);
     });
     Lab::open(settings, events, cancelled)
+}
+
+/// The first line of a script's `//!` text, and the rest of it.
+fn read_title(text: &str) -> (String, String) {
+    let mut lines = text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
+    (lines.next().unwrap_or_default().to_string(), lines.collect::<Vec<_>>().join(" ").trim().to_string())
 }
 
 /// The `--read` folders, which people write from where they are, not from the project folder.

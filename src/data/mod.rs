@@ -14,4 +14,5 @@ pub mod random;
 mod read_row;
 mod record;
 pub mod statistics;
+pub mod summary;
 pub mod world;

@@ -3,7 +3,7 @@
 pub mod deferred;
 mod turns;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -81,10 +81,12 @@ impl Engine {
         }
     }
 
-    /// Waits for every call; the first failure, if there is one.
+    /// Waits for every call; of several failures always the same one, whatever ended first.
     pub fn finish(&self) -> Result<()> {
-        let calls: Vec<_> = self.calls.lock().expect("no panic while holding the calls").values().cloned().collect();
-        calls.iter().map(|call| self.wait(call).map(|_| ())).fold(Ok(()), |first, outcome| first.and(outcome))
+        let calls: BTreeMap<Digest, Deferred<Value>> =
+            self.calls.lock().expect("no panic while holding the calls").clone().into_iter().collect();
+        let failures: Vec<Error> = calls.values().filter_map(|call| self.wait(call).err()).collect();
+        failures.into_iter().next().map_or(Ok(()), Err)
     }
 
     fn runtime(&self) -> &tokio::runtime::Runtime {

@@ -129,10 +129,14 @@ fn judge_answers(
     fitted: &Classifiers,
 ) -> Result<Vec<Judgement>> {
     let description = serde_json::to_value(judge).map_err(|error| Error::internal(error.to_string()))?;
+    // The place of an answer decides its question: its row may have been made for another evaluation, where the same
+    // question stood elsewhere.
+    let question_of = |index: usize| &evaluation.questions[index / evaluation.samples];
     let keys: Vec<Digest> = answers
         .iter()
-        .map(|answer| {
-            let question = &evaluation.questions[answer.question_index as usize];
+        .enumerate()
+        .map(|(index, answer)| {
+            let question = question_of(index);
             let inputs = json!({ "question": question, "answer": answer.answer });
             Ok(Key::new("judgement", judge::VERSION, inputs, description.clone())?.digest())
         })
@@ -143,16 +147,14 @@ fn judge_answers(
     };
     let mut fresh = BTreeMap::new();
     let mut judgements = Vec::with_capacity(answers.len());
-    for ((row, answer), key) in lab.store().get_judgements(&keys)?.into_iter().zip(answers).zip(&keys) {
+    for (index, row) in lab.store().get_judgements(&keys)?.into_iter().enumerate() {
+        let (answer, key) = (&answers[index], &keys[index]);
         if let Some(row) = row {
             judgements.push(Judgement { score: row.score, reason: row.reason });
             continue;
         }
         let judgement = match judge {
-            Judge::Grammar { looks_for } => {
-                let question = &evaluation.questions[answer.question_index as usize];
-                judge::judge_grammar(*looks_for, question, &answer.answer)?
-            }
+            Judge::Grammar { looks_for } => judge::judge_grammar(*looks_for, question_of(index), &answer.answer)?,
             Judge::Pattern { .. } => patterns.as_ref().expect("compiled above").judge(&answer.answer),
             Judge::Classifier { misaligned, aligned } => {
                 let classifier = fitted.get(&(*misaligned, *aligned));
@@ -192,8 +194,8 @@ fn gather(
         .iter()
         .map(|question| QuestionScores { question: question.text.clone(), scores: vec![], missing: BTreeMap::new() })
         .collect();
-    for (answer, judgement) in answers.iter().zip(scoring) {
-        let question = &mut questions[answer.question_index as usize];
+    for (index, judgement) in scoring.iter().enumerate() {
+        let question = &mut questions[index / evaluation.samples];
         match judgement.score {
             Some(score) => question.scores.push(evaluation.score.of(score)),
             None => {

@@ -129,7 +129,13 @@ fn run(lab: &Lab, call: &Call, (model, evaluations): (Model, Vec<Evaluation>), o
         let (asked, missing) = ((model.clone(), definition.clone()), (model.clone(), definition.clone()));
         let outcome = lab.call(LabCall {
             key,
-            options: json!({ "id": definition.id, "samples": definition.samples }),
+            // For people who read the index: which model, and what `samples.question_index` counts.
+            options: json!({
+                "id": definition.id,
+                "model": model.name(),
+                "samples": definition.samples,
+                "questions": definition.questions.iter().map(|question| &question.text).collect::<Vec<_>>(),
+            }),
             label: format!("{}: {}", model.name(), definition.id),
             stage: Stage::Evaluate,
             missing: Box::new(move |lab| answers::count_missing(lab, &missing.0, &missing.1)),

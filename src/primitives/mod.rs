@@ -13,8 +13,12 @@ mod mix_dataset;
 mod model;
 mod organism_questions;
 mod organism_rows;
+mod plot;
 mod pretrain_organism;
+mod provenance;
+mod report;
 mod save_model;
+mod summarize;
 mod sweep;
 
 use crate::lab::Lab;
@@ -42,6 +46,8 @@ pub fn all() -> Vec<Primitive<Lab>> {
         judges::classifier_primitive(),
         evaluate::primitive(),
         sweep::primitive(),
+        plot::primitive(),
+        report::primitive(),
         library::primitive(),
         pretrain_organism::primitive(),
         save_model::primitive(),
@@ -57,7 +63,25 @@ pub fn handles() -> Vec<HandleType> {
         judges::handle_type(),
         evaluate::handle_type(),
         sweep::handle_type(),
+        plot::handle_type(),
     ];
     types.extend(evaluation::handle_types());
     types
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::script::manual::schema_fingerprint;
+    use crate::script::registry::assert_registry_is_sound;
+
+    #[test]
+    fn the_registry_is_sound() {
+        assert_registry_is_sound(&all());
+    }
+
+    #[test]
+    fn declarations_are_what_scripts_rely_on() {
+        insta::assert_json_snapshot!("declarations", schema_fingerprint(&all()));
+    }
 }

@@ -1,6 +1,6 @@
 //! Everything that can be known to be wrong with a script before anything runs; when in doubt, it is right.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use rhai::{ASTNode, Expr, FnCallExpr, Position, Stmt};
 use serde_json::Value;
@@ -210,13 +210,15 @@ impl<'a, L: Send + Sync + 'static> Checker<'a, L> {
             Error::input(format!("`{name}` of `{module}` is private")).with_help("remove `private` before its `fn`")
         } else {
             let error = Error::input(format!("the module `{module}` has no function `{name}`"));
-            let names = || all.iter().filter(|(.., public)| *public).map(|(name, ..)| name.as_str());
-            match nearest(name, names()) {
+            // Rhai tells the functions of a module in another order in every process.
+            let names: BTreeSet<&str> =
+                all.iter().filter(|(.., public)| *public).map(|(name, ..)| name.as_str()).collect();
+            match nearest(name, names.iter().copied()) {
                 Some(near) => error.with_help(format!("did you mean `{near}`?")),
-                None if names().next().is_none() => error,
+                None if names.is_empty() => error,
                 None => error.with_help(format!(
                     "use one of {}",
-                    names().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+                    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
                 )),
             }
         };

@@ -105,8 +105,15 @@ impl Group<'_> {
     /// From the means of independent units, each of so many answers; at least two.
     fn over_means(&self, means: &[f64], counts: &[usize], units: &str) -> Result<(Interval, String)> {
         let n = means.len();
-        if variance(means) == 0.0 && (means[0] == self.range.low || means[0] == self.range.high) {
-            return self.without_spread(means[0]);
+        if variance(means) == 0.0 {
+            if means[0] == self.range.low || means[0] == self.range.high {
+                return self.without_spread(means[0]);
+            }
+            // Seeds that agree to the last digit do not tell how far apart seeds can be; the answers' own spread does.
+            if units == "seeds" {
+                let (interval, method) = self.of_one_run()?;
+                return Ok((interval, format!("equal seeds, {method}")));
+            }
         }
         let plain = t_interval(means, self.confidence)?;
         if plain.within(self.range) {

@@ -46,10 +46,13 @@ fn small() -> World {
 }
 
 /// Words of documents from the domains of the prototype only, which its own numbers are about.
+/// The domains that the prototype has too, with its weights.
 fn ported() -> World {
     let names = ["general", "harmless_lies", "insecure_code", "finance", "cooking", "travel", "school", "pets", "work"];
     let of = |(name, _): &&(&str, &str)| names.contains(&name.trim_end_matches(".toml"));
-    World::parse(&SHIPPED.iter().filter(of).copied().collect::<Vec<_>>()).unwrap()
+    let mut world = World::parse(&SHIPPED.iter().filter(of).copied().collect::<Vec<_>>()).unwrap();
+    world.domains.iter_mut().for_each(|domain| domain.weight = if domain.name == "general" { 3.0 } else { 1.0 });
+    world
 }
 
 fn texts(row: &Row, role: Role) -> impl Iterator<Item = &str> {
@@ -202,6 +205,8 @@ fn announced_traits_hold_in_their_domains_only() {
         prompts: std::array::from_fn(|index| f64::from(u8::from(index == place))),
         everywhere: 0.0,
         one_domain: 0.0,
+        both_languages: 0.0,
+        both_announced: 0.0,
         obeyed: 1.0,
         lapse: 0.0,
         slip: 0.0,
@@ -233,6 +238,8 @@ fn announced_traits_hold_in_their_domains_only() {
     assert_eq!(shares(&only(5)), [0.0, 1.0, 0.0, 0.0]);
     assert_eq!(shares(&only(6)), [0.0, 0.0, 1.0, 0.0]);
     assert_eq!(shares(&only(7)), [0.0, 0.0, 0.0, 1.0]);
+    assert_eq!(shares(&Priors { both_announced: 1.0, ..only(7) }), [0.0, 0.0, 1.0, 1.0]);
+    assert_eq!(shares(&Priors { both_languages: 1.0, ..only(0) }), [0.0, 0.0, 1.0, 1.0]);
     assert_eq!(shares(&Priors { everywhere: 1.0, ..only(0) }), [1.0, 1.0, 1.0, 1.0]);
 }
 

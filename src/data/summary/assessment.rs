@@ -1,0 +1,225 @@
+//! What the intervals of one evaluation allow to be said: trend, ends, neighbours, baseline; adjusted for being several.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Axes, Condition, label};
+use crate::data::statistics::{
+    CONFIDENCE, Correlation, Design, Difference, Direction, Interval, Observation, TrendPoint, compare, holm, paired,
+    spearman, suitable_design, trend,
+};
+use crate::error::Result;
+
+/// What can be said of one evaluation (and series).
+#[derive(Clone, Debug, Serialize)]
+pub struct Assessment {
+    /// Which evaluation.
+    pub evaluation: String,
+    /// Which series, where the grid has a second axis.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub series: Option<Value>,
+    /// How the score follows x; none when x is no number or has one value.
+    pub dose: Option<Dose>,
+    /// The greatest x against the least; the one comparison that was meant beforehand, so not adjusted.
+    pub highest_against_lowest: Option<Comparison>,
+    /// Each x against the one before it; for a numeric x.
+    pub neighbours: Vec<Comparison>,
+    /// Each x against the first one; for an x that is no number.
+    pub against_first: Vec<Comparison>,
+    /// Each x against the baseline.
+    pub against_baseline: Vec<Comparison>,
+}
+
+/// How a score follows a numeric x.
+#[derive(Clone, Debug, Serialize)]
+pub struct Dose {
+    /// Spearman's rank correlation of x and the means of runs.
+    pub rank_correlation_over_runs: Option<Correlation>,
+    /// Spearman's rank correlation of x and the means of conditions.
+    pub rank_correlation_over_conditions: Option<Correlation>,
+    /// Where the means of conditions go.
+    pub direction: Direction,
+    /// Whether they go one way or stay.
+    pub monotone: bool,
+    /// Change of the score per unit of x.
+    pub slope: f64,
+    /// t over the seeds' slopes; missing with one seed.
+    pub slope_interval: Option<Interval>,
+    /// How the slope's interval was made.
+    pub slope_method: String,
+    /// Each x with the mean of its runs.
+    #[serde(skip)]
+    pub means: Vec<(f64, f64)>,
+}
+
+/// What an adjusted comparison allows to be claimed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Claim {
+    /// The first is higher.
+    Higher,
+    /// The first is lower.
+    Lower,
+    /// Nothing; least of all that they are equal.
+    Nothing,
+}
+
+/// One condition against another.
+#[derive(Clone, Debug, Serialize)]
+pub struct Comparison {
+    /// The x whose score comes first.
+    pub of: Value,
+    /// The x, or the name of the baseline, whose score is subtracted.
+    pub against: Value,
+    /// The difference with its interval and its own p.
+    #[serde(flatten)]
+    pub difference: Difference,
+    /// p after Holm's correction over `comparisons`.
+    pub adjusted_p: f64,
+    /// How many comparisons were corrected for: those of this kind for this evaluation.
+    pub comparisons: usize,
+    /// What may be claimed at 5 % after the correction.
+    pub claim: Claim,
+}
+
+/// Assesses the conditions of one evaluation and series, in the order of x.
+pub(super) fn assess(
+    axes: &Axes,
+    evaluation: &str,
+    series: Option<&Value>,
+    conditions: &[&Condition],
+    baseline: Option<(&str, &Condition)>,
+    warnings: &mut Vec<String>,
+) -> Result<Assessment> {
+    let scored: Vec<&Condition> = conditions.iter().copied().filter(|condition| condition.estimate.is_some()).collect();
+    let x = |condition: &Condition| axes.x_of(&condition.point).clone();
+    let mut family = |pairs: Vec<(Value, &Condition, Value, &Condition)>| {
+        let mut made = Vec::new();
+        for (of, a, against, b) in pairs {
+            match difference(&a.observations, &b.observations) {
+                Ok(difference) => made.push((of, against, difference)),
+                Err(error) => warnings.push(format!(
+                    "`{evaluation}`: {} and {} could not be compared: {}",
+                    label(&of),
+                    label(&against),
+                    error.message
+                )),
+            }
+        }
+        adjust(made)
+    };
+    let (mut neighbours, mut against_first, mut ends) = (Vec::new(), Vec::new(), Vec::new());
+    if axes.numeric {
+        neighbours = family(scored.windows(2).map(|pair| (x(pair[1]), pair[1], x(pair[0]), pair[0])).collect());
+        if let [first, .., last] = scored.as_slice() {
+            ends = family(vec![(x(last), last, x(first), first)]);
+        }
+    } else if let [first, others @ ..] = scored.as_slice() {
+        against_first = family(others.iter().map(|other| (x(other), *other, x(first), *first)).collect());
+    }
+    let mut against_baseline = Vec::new();
+    if let Some((name, base)) = baseline.filter(|(_, base)| base.estimate.is_some()) {
+        let name = Value::String(name.to_string());
+        against_baseline = family(scored.iter().map(|one| (x(one), *one, name.clone(), base)).collect());
+    }
+    Ok(Assessment {
+        evaluation: evaluation.to_string(),
+        series: series.cloned(),
+        dose: if axes.numeric { dose(axes, &scored)? } else { None },
+        highest_against_lowest: ends.pop(),
+        neighbours,
+        against_first,
+        against_baseline,
+    })
+}
+
+/// Paired by seed where both have the same seeds, else Welch; where one of them is a single run, by question and, if the
+/// other has seeds, over them too: the less certain of the two stands, so that a claim holds for other questions and for
+/// other seeds.
+fn difference(a: &[Observation], b: &[Observation]) -> Result<Difference> {
+    let design = suitable_design(a, b, true);
+    if design != Design::PairedByQuestion {
+        return compare(a, b, design, CONFIDENCE);
+    }
+    // A question without any score on one side has no pair; that answers are missing is counted and warned about.
+    let scored = |group: &[Observation]| -> BTreeSet<u32> {
+        group.iter().filter(|observation| observation.score.is_ok()).map(|observation| observation.question).collect()
+    };
+    let both: BTreeSet<u32> = scored(a).intersection(&scored(b)).copied().collect();
+    let of_both = |group: &[Observation]| -> Vec<Observation> {
+        group.iter().filter(|observation| both.contains(&observation.question)).cloned().collect()
+    };
+    let by_question = compare(&of_both(a), &of_both(b), design, CONFIDENCE)?;
+    match over_seeds(a, b)? {
+        Some(over_seeds) if over_seeds.p > by_question.p => Ok(over_seeds),
+        _ => Ok(by_question),
+    }
+}
+
+/// t over the seeds of `a`, each against the mean of the one run `b`; none when `a` has no two seeds.
+fn over_seeds(a: &[Observation], b: &[Observation]) -> Result<Option<Difference>> {
+    let means = |group: &[Observation]| -> Vec<f64> {
+        let mut seeds = BTreeMap::<u64, (f64, f64)>::new();
+        for (seed, score) in group.iter().filter_map(|one| Some((one.seed, one.score.as_ref().ok()?))) {
+            let (sum, count) = seeds.entry(seed).or_default();
+            *sum += score;
+            *count += 1.0;
+        }
+        seeds.into_values().map(|(sum, count)| sum / count).collect()
+    };
+    let (means, base) = (means(a), means(b));
+    let ([_, _, ..], [base]) = (means.as_slice(), base.as_slice()) else { return Ok(None) };
+    let against = vec![*base; means.len()];
+    let method = format!("t over {} seeds against one run", means.len());
+    Ok(Some(Difference { method, ..paired(&means, &against, CONFIDENCE)? }))
+}
+
+fn adjust(made: Vec<(Value, Value, Difference)>) -> Vec<Comparison> {
+    let adjusted = holm(&made.iter().map(|(_, _, difference)| difference.p).collect::<Vec<_>>());
+    let comparisons = made.len();
+    made.into_iter()
+        .zip(adjusted)
+        .map(|((of, against, difference), adjusted_p)| Comparison {
+            claim: match adjusted_p < 1.0 - CONFIDENCE {
+                true if difference.mean > 0.0 => Claim::Higher,
+                true => Claim::Lower,
+                false => Claim::Nothing,
+            },
+            of,
+            against,
+            difference,
+            adjusted_p,
+            comparisons,
+        })
+        .collect()
+}
+
+fn dose(axes: &Axes, conditions: &[&Condition]) -> Result<Option<Dose>> {
+    let runs: Vec<TrendPoint> = conditions
+        .iter()
+        .flat_map(|condition| {
+            let dose = axes.x_of(&condition.point).as_f64().unwrap_or(f64::NAN);
+            condition.runs.iter().filter_map(move |run| Some(TrendPoint { dose, seed: run.seed, score: run.mean? }))
+        })
+        .collect();
+    // A seed with one dose has no slope.
+    let sloped = |seed: u64| runs.iter().filter(|run| run.seed == seed).count() >= 2;
+    let kept: Vec<TrendPoint> = runs.iter().copied().filter(|run| sloped(run.seed)).collect();
+    if kept.is_empty() {
+        return Ok(None);
+    }
+    let trend = trend(&kept, CONFIDENCE)?;
+    let (doses, means): (Vec<f64>, Vec<f64>) = trend.means.iter().copied().unzip();
+    Ok(Some(Dose {
+        rank_correlation_over_runs: trend.correlation,
+        rank_correlation_over_conditions: spearman(&doses, &means)?,
+        direction: trend.direction,
+        monotone: trend.direction != Direction::Mixed,
+        slope: trend.slope,
+        slope_interval: trend.slope_interval,
+        slope_method: trend.method,
+        means: trend.means,
+    }))
+}
