@@ -122,7 +122,7 @@ impl Default for Options {
     }
 }
 
-/// Learning rate chosen once, on the frozen organism, for full fine-tuning (see `help organism`).
+/// Learning rate for full fine-tuning of the organism, from trials on its earlier bases (see `help organism`).
 const LEARNING_RATE: f64 = 1.2e-4;
 
 /// The declaration.
