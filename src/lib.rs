@@ -7,6 +7,7 @@
 //! model       networks: tokenizer, chat format, forward, backward, sampling
 //! train       one loop, its schedule, optimizer and objectives
 //! judge       one file per judge
+//! probe       activations files, solvers, folds, metrics, the audit for leaks
 //! plot        figures: theme, axes, one file per kind
 //! engine      schedules calls: lazy, shared when equal, two at a time on two cores
 //! lab         the only door from primitives to store, clock, environment, cancellation
@@ -20,7 +21,7 @@
 //!
 //! Each is kept by a test, most of them by `tests/house.rs`.
 //!
-//! * Crafts (store, model, train, judge, plot) know neither each other, save `train` its `model`, nor Rhai, nor the
+//! * Crafts (store, model, train, judge, probe, plot) know neither each other, save `train` its `model`, nor Rhai, nor the
 //!   command line.
 //! * Only `cli` prints and exits; only `lab` and what lies below it in the list touch the project's files, the clock and the
 //!   environment.
@@ -46,6 +47,7 @@ pub mod lab;
 pub mod model;
 pub mod plot;
 pub mod primitives;
+pub mod probe;
 pub mod run;
 pub mod script;
 pub mod store;

@@ -15,11 +15,7 @@ impl Mersenne {
     pub fn new(seed: u64) -> Self {
         let (low, high) = (seed as u32, (seed >> 32) as u32);
         let key: &[u32] = if high == 0 { &[low] } else { &[low, high] };
-        let mut state = [0u32; WORDS];
-        state[0] = 19_650_218;
-        for i in 1..WORDS {
-            state[i] = scramble(state[i - 1], 1_812_433_253).wrapping_add(i as u32);
-        }
+        let mut state = spread(19_650_218);
         let mut i = 1;
         for step in 0..WORDS {
             let j = step % key.len();
@@ -32,6 +28,11 @@ impl Mersenne {
         }
         state[0] = 0x8000_0000;
         Mersenne { state, next: WORDS }
+    }
+
+    /// The generator of `numpy.random.RandomState(seed)`: the authors' plain `init_genrand`, without Python's mixing.
+    pub fn with_plain_seed(seed: u32) -> Self {
+        Mersenne { state: spread(seed), next: WORDS }
     }
 
     /// The next 32 random bits: `getrandbits(32)`.
@@ -113,6 +114,15 @@ impl Mersenne {
         }
         self.next = 0;
     }
+}
+
+/// All words from one, as `init_genrand` makes them.
+fn spread(seed: u32) -> [u32; WORDS] {
+    let mut state = [seed; WORDS];
+    for i in 1..WORDS {
+        state[i] = scramble(state[i - 1], 1_812_433_253).wrapping_add(i as u32);
+    }
+    state
 }
 
 fn scramble(word: u32, factor: u32) -> u32 {

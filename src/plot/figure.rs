@@ -42,6 +42,8 @@ pub enum Kind {
     Line(Line),
     /// A measure per group, one bar per series in every group.
     Bars(Bars),
+    /// Curves in the unit square: ROC, precision and recall, calibration.
+    Curve(Curve),
 }
 
 /// How values become positions.
@@ -170,6 +172,47 @@ pub struct Bar {
     pub seeds: Vec<f64>,
 }
 
+/// Curves in a square whose axes both run from 0 to 1. About 720 x 560 pixels have room for the names beside it.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Curve {
+    /// What is measured on the horizontal axis.
+    pub x_label: String,
+    /// What is measured on the vertical axis.
+    pub y_label: String,
+    /// One curve each, at least one.
+    pub traces: Vec<Trace>,
+    /// Name of the dashed line from (0, 0) to (1, 1), such as `chance` or `perfect calibration`; absent for none.
+    #[serde(default)]
+    pub diagonal: Option<String>,
+}
+
+/// One curve.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Trace {
+    /// Its name, unique in the figure.
+    pub label: String,
+    /// At least one, joined in the order given.
+    pub points: Vec<Spot>,
+    /// Whether every point has a mark, as bins have; curves through many points have none.
+    #[serde(default)]
+    pub marked: bool,
+}
+
+/// A point in the unit square.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spot {
+    /// From 0 at the left to 1 at the right.
+    pub x: f64,
+    /// From 0 below to 1 above.
+    pub y: f64,
+    /// Lower end of the vertical interval; drawn when both ends are there, on marked traces only.
+    #[serde(default)]
+    pub low: Option<f64>,
+    /// Upper end of the interval.
+    #[serde(default)]
+    pub high: Option<f64>,
+}
+
 impl Bars {
     /// Labels of the series in order of first appearance: the order of bars and legend.
     pub fn series(&self) -> Vec<&str> {
@@ -194,6 +237,7 @@ pub(super) fn check(figure: &Figure) -> Result<()> {
     match &figure.kind {
         Kind::Line(line) => check_line(&figure.title, line),
         Kind::Bars(bars) => check_bars(&figure.title, bars),
+        Kind::Curve(curve) => check_curve(&figure.title, curve),
     }
 }
 
@@ -233,6 +277,33 @@ fn check_bars(title: &str, bars: &Bars) -> Result<()> {
         }
     }
     check_references(&bars.references, &labels, Scale::Linear)
+}
+
+fn check_curve(title: &str, curve: &Curve) -> Result<()> {
+    ensure!(!curve.traces.is_empty(), "figure `{title}` has no curves"; help: "give at least one trace with points");
+    let mut seen = Vec::new();
+    for trace in &curve.traces {
+        let label = &trace.label;
+        ensure!(!seen.contains(&label), "curve `{label}` appears twice"; help: "join its points or rename one");
+        seen.push(label);
+        ensure!(!trace.points.is_empty(), "curve `{label}` has no points"; help: "leave it out or give it points");
+        for point in &trace.points {
+            let name = format!("curve `{label}` at x = {}", point.x);
+            check_mean(&name, point.y, (point.low, point.high), &[], Scale::Linear)?;
+            for (what, value) in [("x", point.x), ("y", point.y)] {
+                ensure!(
+                    (0.0..=1.0).contains(&value),
+                    "{name}: {what} is {value}, outside of 0 to 1"; help: "give shares, not percent"
+                );
+            }
+            ensure!(
+                trace.marked || (point.low.is_none() && point.high.is_none()),
+                "{name} has an interval but no mark to draw it at";
+                help: "write `marked: true` or leave the interval out"
+            );
+        }
+    }
+    Ok(())
 }
 
 fn check_references(references: &[Reference], labels: &[&str], scale: Scale) -> Result<()> {
@@ -299,7 +370,7 @@ mod tests {
     fn line(figure: &mut Figure) -> &mut Line {
         match &mut figure.kind {
             Kind::Line(line) => line,
-            Kind::Bars(_) => panic!("no line"),
+            _ => panic!("no line"),
         }
     }
 
@@ -342,6 +413,29 @@ mod tests {
         let Kind::Bars(bars) = &mut figure.kind else { panic!("no bars") };
         bars.groups.iter_mut().for_each(|group| group.bars.clear());
         assert!(message(&figure).ends_with("has no bars in any group"));
+    }
+
+    #[test]
+    fn a_curve_stays_in_the_unit_square_and_intervals_have_marks() {
+        let good = samples::curves(2);
+        assert_eq!(check(&good), Ok(()));
+        let changed = |change: &dyn Fn(&mut Curve)| {
+            let mut figure = good.clone();
+            let Kind::Curve(curve) = &mut figure.kind else { panic!("no curve") };
+            change(curve);
+            message(&figure)
+        };
+        let outside = changed(&|curve| curve.traces[0].points[1].y = 98.0);
+        assert!(
+            outside.starts_with("curve `held-out: gold_106` at x") && outside.ends_with("y is 98, outside of 0 to 1")
+        );
+        assert!(changed(&|curve| curve.traces[1].points[0].x = f64::NAN).contains("x is NaN"));
+        let bare =
+            changed(&|curve| (curve.traces[0].points[0].low, curve.traces[0].points[0].high) = (Some(0.0), Some(0.1)));
+        assert!(bare.ends_with("has an interval but no mark to draw it at"));
+        assert!(changed(&|curve| curve.traces[1].points.clear()).ends_with("has no points"));
+        assert!(changed(&|curve| curve.traces[1].label = curve.traces[0].label.clone()).ends_with("appears twice"));
+        assert!(changed(&|curve| curve.traces.clear()).ends_with("has no curves"));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 mod axis;
 mod bars;
 mod canvas;
+mod curve;
 mod font;
 mod frame;
 mod legend;
@@ -34,6 +35,7 @@ pub fn svg(figure: &Figure) -> Result<String> {
     match &figure.kind {
         Kind::Line(line) => line::draw(figure, line),
         Kind::Bars(bars) => bars::draw(figure, bars),
+        Kind::Curve(curve) => curve::draw(figure, curve),
     }
 }
 
@@ -121,7 +123,7 @@ mod tests {
     fn gallery() -> Vec<(&'static str, Figure)> {
         let line = |figure: &mut Figure, change: &dyn Fn(&mut figure::Line)| match &mut figure.kind {
             Kind::Line(line) => change(line),
-            Kind::Bars(_) => unreachable!("a line"),
+            _ => unreachable!("a line"),
         };
         let mut one = samples::lines(1, 6);
         one.subtitle.clear();
@@ -195,7 +197,23 @@ mod tests {
             line.series[1].label = "out-of-distribution: general questions in the format of the training data".into();
             line.references[1].series = Some(line.series[1].label.clone());
         });
+        let mut half = samples::curves(3);
+        (half.width, half.height) = (400, 480);
+        let mut wide = samples::curves(4);
+        (wide.width, wide.height) = (960, 480);
+        let mut lone = samples::curves(1);
+        if let Kind::Curve(curve) = &mut lone.kind {
+            curve.diagonal = None;
+            curve.traces[0].label = "leave-one-source-out: alignment-faking-training without the augmentations".into();
+        }
         vec![
+            ("curves-2", samples::curves(2)),
+            ("curves-8", samples::curves(8)),
+            ("curves-half", half),
+            ("curves-wide", wide),
+            ("curves-lone", lone),
+            ("curves-bins-1", samples::bins(1)),
+            ("curves-bins-3", samples::bins(3)),
             ("lines-4", samples::lines(4, 6)),
             ("lines-1", one),
             ("lines-6", samples::lines(6, 6)),
@@ -300,6 +318,10 @@ mod tests {
                     line.series.iter().map(|series| &series.label).chain(references).map(String::as_str).collect()
                 }
                 Kind::Bars(bars) => bars.groups.iter().map(|group| group.label.as_str()).chain(bars.series()).collect(),
+                Kind::Curve(curve) => {
+                    let traces = curve.traces.iter().map(|trace| &trace.label);
+                    traces.chain(&curve.diagonal).map(String::as_str).collect()
+                }
             };
             for label in labels {
                 assert!(words.contains(&label.replace(char::is_whitespace, "")), "{name}: `{label}` is missing");

@@ -1,6 +1,6 @@
 //! Figures to test with.
 
-use super::figure::{Axis, Bar, Bars, Figure, Group, Kind, Line, Point, Reference, Series};
+use super::figure::{Axis, Bar, Bars, Curve, Figure, Group, Kind, Line, Point, Reference, Series, Spot, Trace};
 use crate::data::random::Random;
 
 pub(super) const SERIES: [&str; 8] = [
@@ -104,4 +104,81 @@ pub(super) fn bars(group_count: usize, series_count: usize) -> Figure {
             series: None,
         }],
     }))
+}
+
+const SETS: [&str; 8] = [
+    "held-out: gold_106",
+    "out-of-fold: benchmark",
+    "leave-one-source-out: benchmark",
+    "resubstitution: alignment-faking-training",
+    "out-of-fold: alignment-faking-training",
+    "shuffled labels",
+    "random features",
+    "difference of means",
+];
+
+/// ROC curves from steps, the later the worse; the first with so few rows that its steps are seen.
+pub(super) fn curves(count: usize) -> Figure {
+    let mut random = Random::new(11);
+    let traces = (0..count).map(|index| {
+        let (rows, apart) = ([106, 2330][usize::from(index > 0)], 2.6 - 0.4 * index as f64);
+        let mut scores: Vec<(f64, bool)> =
+            (0..rows).map(|row| (random.normal() + if row % 2 == 0 { apart } else { 0.0 }, row % 2 == 0)).collect();
+        scores.sort_by(|a, b| b.0.total_cmp(&a.0));
+        let mut spot = Spot::default();
+        let mut points = vec![spot];
+        for (_, positive) in scores {
+            let step = 2.0 / f64::from(rows);
+            if positive {
+                spot.y = (spot.y + step).min(1.0);
+            } else {
+                spot.x = (spot.x + step).min(1.0);
+            }
+            points.push(spot);
+        }
+        Trace { label: SETS[index].into(), points, marked: false }
+    });
+    let curve = Curve {
+        x_label: "false positive rate".into(),
+        y_label: "true positive rate".into(),
+        traces: traces.collect(),
+        diagonal: Some("chance".into()),
+    };
+    Figure {
+        title: "Step 1: + sycophant".into(),
+        subtitle: "Does training on more varied sources help on other sources?".into(),
+        caption: vec![
+            "gold_106: 53 positives, 53 negatives; benchmark: 1,165 positives, 1,165 negatives.".into(),
+            "sycophant: all 319 rows are positive, so it has no curve.".into(),
+        ],
+        width: 720,
+        height: 560,
+        ..figure(Kind::Curve(curve))
+    }
+}
+
+/// Reliability bins with intervals.
+pub(super) fn bins(count: usize) -> Figure {
+    let mut random = Random::new(13);
+    let traces = (0..count).map(|index| {
+        let bin = |bin: usize| {
+            let x = (bin as f64 + 0.3 + 0.4 * random.uniform()) / 10.0;
+            let bent = 1.0 / (1.0 + ((1.0 - x) / x).powf(0.5 + 0.5 * index as f64));
+            let y = (bent + 0.04 * random.normal()).clamp(0.0, 1.0);
+            let half = 0.05 + 0.3 * (y * (1.0 - y)).sqrt() * (1.0 - (x - 0.5).abs());
+            Spot { x, y, low: Some((y - half).max(0.0)), high: Some((y + half).min(1.0)) }
+        };
+        Trace { label: SETS[index].into(), points: (0..10).map(bin).collect(), marked: true }
+    });
+    let curve = Curve {
+        x_label: "mean predicted probability".into(),
+        y_label: "share of positives".into(),
+        traces: traces.collect(),
+        diagonal: Some("perfect calibration".into()),
+    };
+    Figure {
+        title: "Calibration on gold_106".into(),
+        caption: vec!["10 bins of equal width with their intervals.".into()],
+        ..Figure { kind: Kind::Curve(curve), ..curves(1) }
+    }
 }

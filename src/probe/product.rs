@@ -1,0 +1,372 @@
+//! Products of all rows with several vectors at once: the only thing that fits do with activations.
+//!
+//! Sums are taken in an order that depends on the rows alone, so results are the same bytes on any number of threads.
+
+use rayon::prelude::*;
+
+use super::matrix::{Matrix, Sparse, Values};
+use super::vector::{self, Task};
+use crate::error::{Result, ensure};
+
+/// The rows of one or more matrices of the same features, numbered through.
+pub struct Rows<'a> {
+    parts: Vec<&'a Matrix>,
+    rows: usize,
+    columns: usize,
+    /// Rows that one task handles: of part, from, to, number of the first row.
+    blocks: Vec<Block>,
+    /// Blocks whose sums are taken together, about equally much to read.
+    groups: Vec<std::ops::Range<usize>>,
+    /// Where every tile of features starts among the values of a row: (row, tiles + 1); 0 for dense parts.
+    tiles: Vec<u32>,
+}
+
+#[derive(Clone, Copy)]
+struct Block {
+    part: usize,
+    from: usize,
+    to: usize,
+    first: usize,
+}
+
+/// Sums over rows are taken in this many groups, whatever the number of threads.
+const GROUPS: usize = 8;
+/// Features that a sum over rows updates at a time, so that the sums stay in the first-level cache.
+const TILE: usize = 512;
+
+impl<'a> Rows<'a> {
+    /// # Errors
+    /// No matrix, or matrices with different numbers of features.
+    pub fn new(parts: &[&'a Matrix]) -> Result<Self> {
+        ensure!(!parts.is_empty(), "there are no rows to fit");
+        let columns = parts[0].columns();
+        for part in parts {
+            ensure!(
+                part.columns() == columns,
+                "activations with {} and {columns} features cannot stand in one matrix", part.columns();
+                help: "use activations of the same layer and dictionary"
+            );
+        }
+        let (mut blocks, mut first) = (Vec::new(), 0);
+        for (part, matrix) in parts.iter().enumerate() {
+            let step = 64;
+            for from in (0..matrix.rows()).step_by(step) {
+                let to = matrix.rows().min(from + step);
+                blocks.push(Block { part, from, to, first: first + from });
+            }
+            first += matrix.rows();
+        }
+        let load: Vec<usize> = blocks
+            .iter()
+            .map(|block: &Block| match parts[block.part].values() {
+                Values::Sparse32(sparse) => sparse.starts[block.to] - sparse.starts[block.from],
+                Values::Sparse64(sparse) => sparse.starts[block.to] - sparse.starts[block.from],
+                _ => (block.to - block.from) * columns,
+            })
+            .collect();
+        let total: usize = load.iter().sum();
+        let (mut groups, mut start, mut sum) = (Vec::with_capacity(GROUPS), 0, 0);
+        for (block, load) in load.iter().enumerate() {
+            sum += load;
+            if sum * GROUPS >= total * (groups.len() + 1) || block + 1 == blocks.len() {
+                groups.push(start..block + 1);
+                start = block + 1;
+            }
+        }
+        let tiles = blocks.par_iter().flat_map_iter(|block| tile_starts(parts[block.part], block)).collect();
+        Ok(Rows { parts: parts.to_vec(), rows: first, columns, blocks, groups, tiles })
+    }
+    /// Rows of all parts.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+    /// Features.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+    /// Calls `see(column, value)` for what is not 0 in a row.
+    pub fn for_each(&self, row: usize, see: impl FnMut(usize, f64)) {
+        let mut row = row;
+        for part in &self.parts {
+            if row < part.rows() {
+                return part.for_each(row, see);
+            }
+            row -= part.rows();
+        }
+    }
+    fn tiles_of(&self, block: &Block) -> &[u32] {
+        let width = self.columns.div_ceil(TILE) + 1;
+        &self.tiles[block.first * width..][..(block.to - block.from) * width]
+    }
+    /// The matrices.
+    pub fn parts(&self) -> &[&'a Matrix] {
+        &self.parts
+    }
+}
+
+fn tile_starts(matrix: &Matrix, block: &Block) -> Vec<u32> {
+    let ends = || (0..=matrix.columns().div_ceil(TILE)).map(|tile| tile * TILE);
+    let of_row = |columns: &[u32]| -> Vec<u32> {
+        ends().map(|end| columns.partition_point(|column| (*column as usize) < end) as u32).collect()
+    };
+    let rows = (block.from..block.to).flat_map(|row| match matrix.values() {
+        Values::Sparse32(x) => of_row(&x.columns[x.starts[row]..x.starts[row + 1]]),
+        Values::Sparse64(x) => of_row(&x.columns[x.starts[row]..x.starts[row + 1]]),
+        _ => ends().map(|_| 0).collect(),
+    });
+    rows.collect()
+}
+
+/// A number that a lane holds.
+pub trait Lane: Copy + Default + Send + Sync + std::ops::AddAssign + PartialEq {
+    /// Rounded to this type.
+    fn of(value: f64) -> Self;
+    /// self + a b, in one rounding where the processor can.
+    fn plus_product<const FUSED: bool>(self, a: Self, b: Self) -> Self;
+}
+
+macro_rules! lane {
+    ($type:ty) => {
+        impl Lane for $type {
+            #[inline(always)]
+            fn of(value: f64) -> Self {
+                value as $type
+            }
+            #[inline(always)]
+            fn plus_product<const FUSED: bool>(self, a: Self, b: Self) -> Self {
+                if FUSED { a.mul_add(b, self) } else { a * b + self }
+            }
+        }
+    };
+}
+lane!(f32);
+lane!(f64);
+
+/// X v for `L` vectors: (rows, L) from (columns, L).
+pub fn product<T: Lane, const L: usize>(rows: &Rows, v: &[[T; L]]) -> Vec<[T; L]> {
+    mapped_product(rows, v, |value, _| T::of(value), |_| true)
+}
+
+/// The same with f(value, column) in place of each value, f(0, column) being 0, and only for the rows that are wanted;
+/// the others are 0.
+pub fn mapped_product<T: Lane, const L: usize>(
+    rows: &Rows,
+    v: &[[T; L]],
+    map: impl Fn(f64, usize) -> T + Copy + Sync,
+    wanted: impl Fn(usize) -> bool + Sync,
+) -> Vec<[T; L]> {
+    assert_eq!(v.len(), rows.columns, "one value per feature");
+    let mut out = vec![[T::default(); L]; rows.rows];
+    let mut left = out.as_mut_slice();
+    let mut tasks = Vec::with_capacity(rows.blocks.len());
+    for block in &rows.blocks {
+        let (head, tail) = std::mem::take(&mut left).split_at_mut(block.to - block.from);
+        tasks.push((*block, head));
+        left = tail;
+    }
+    tasks.into_par_iter().for_each(|(block, out)| {
+        let wanted = |row: usize| wanted(block.first + row - block.from);
+        let from = block.from;
+        let tiles = rows.tiles_of(&block);
+        match rows.parts[block.part].values() {
+            Values::Dense32(all) => {
+                let x = Dense { values: all, columns: rows.columns };
+                vector::run(Gather { x, v, out, from, map, wanted, tiles });
+            }
+            Values::Dense64(all) => {
+                let x = Dense { values: all, columns: rows.columns };
+                vector::run(Gather { x, v, out, from, map, wanted, tiles });
+            }
+            Values::Sparse32(x) => vector::run(Gather { x, v, out, from, map, wanted, tiles }),
+            Values::Sparse64(x) => vector::run(Gather { x, v, out, from, map, wanted, tiles }),
+        }
+    });
+    out
+}
+
+/// X^T u for `L` vectors, with f(value, column) in place of each value, f(0, column) being 0: (columns, L) from
+/// (rows, L). Rows whose u is 0 in every lane are not read.
+pub fn transposed_product<T: Lane, const L: usize>(
+    rows: &Rows,
+    u: &[[T; L]],
+    map: impl Fn(f64, usize) -> T + Copy + Sync,
+) -> Vec<[T; L]> {
+    assert_eq!(u.len(), rows.rows, "one value per row");
+    let partial: Vec<Vec<[T; L]>> = rows
+        .groups
+        .par_iter()
+        .map(|group| {
+            let mut sum = vec![[T::default(); L]; rows.columns];
+            for block in &rows.blocks[group.clone()] {
+                let u = &u[block.first..][..block.to - block.from];
+                let (from, out) = (block.from, sum.as_mut_slice());
+                let tiles = rows.tiles_of(block);
+                match rows.parts[block.part].values() {
+                    Values::Dense32(all) => {
+                        let x = Dense { values: all, columns: rows.columns };
+                        vector::run(Scatter { x, u, out, from, map, tiles });
+                    }
+                    Values::Dense64(all) => {
+                        let x = Dense { values: all, columns: rows.columns };
+                        vector::run(Scatter { x, u, out, from, map, tiles });
+                    }
+                    Values::Sparse32(x) => vector::run(Scatter { x, u, out, from, map, tiles }),
+                    Values::Sparse64(x) => vector::run(Scatter { x, u, out, from, map, tiles }),
+                }
+            }
+            sum
+        })
+        .collect();
+    let mut partial = partial.into_iter();
+    let mut total = partial.next().unwrap_or_else(|| vec![[T::default(); L]; rows.columns]);
+    let rest: Vec<_> = partial.collect();
+    total.par_chunks_mut(1024).enumerate().for_each(|(chunk, total)| {
+        for part in &rest {
+            for (total, value) in total.iter_mut().zip(&part[chunk * 1024..]) {
+                (0..L).for_each(|lane| total[lane] += value[lane]);
+            }
+        }
+    });
+    total
+}
+
+/// The values of a row, in ascending order of columns.
+trait Layout: Copy {
+    type Value: Copy + Into<f64>;
+    /// Columns (none when all are there) and values.
+    fn row(&self, row: usize) -> (Option<&[u32]>, &[Self::Value]);
+}
+
+#[derive(Clone, Copy)]
+struct Dense<'a, V> {
+    values: &'a [V],
+    columns: usize,
+}
+
+impl<V: Copy + Into<f64>> Layout for Dense<'_, V> {
+    type Value = V;
+    #[inline(always)]
+    fn row(&self, row: usize) -> (Option<&[u32]>, &[V]) {
+        (None, &self.values[row * self.columns..][..self.columns])
+    }
+}
+
+impl<V: Copy + Into<f64>> Layout for &Sparse<V> {
+    type Value = V;
+    #[inline(always)]
+    fn row(&self, row: usize) -> (Option<&[u32]>, &[V]) {
+        let range = self.starts[row]..self.starts[row + 1];
+        (Some(&self.columns[range.clone()]), &self.values[range])
+    }
+}
+
+struct Gather<'a, X, T, const L: usize, F, W> {
+    x: X,
+    v: &'a [[T; L]],
+    out: &'a mut [[T; L]],
+    from: usize,
+    map: F,
+    wanted: W,
+    tiles: &'a [u32],
+}
+
+impl<X: Layout, T: Lane, const L: usize, F: Fn(f64, usize) -> T, W: Fn(usize) -> bool> Task
+    for Gather<'_, X, T, L, F, W>
+{
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let width = self.v.len().div_ceil(TILE) + 1;
+        for (tile, v) in self.v.chunks(TILE).enumerate() {
+            let first = tile * TILE;
+            for (index, out) in self.out.iter_mut().enumerate().filter(|(index, _)| (self.wanted)(self.from + index)) {
+                // Four sums at a time hide the latency of an addition.
+                let mut sums = [[T::default(); L]; 4];
+                match self.x.row(self.from + index) {
+                    (Some(columns), values) => {
+                        let starts = &self.tiles[index * width + tile..];
+                        let range = starts[0] as usize..starts[1] as usize;
+                        let (fours, rest) = columns[range.clone()].as_chunks::<4>();
+                        let (values, last) = values[range].as_chunks::<4>();
+                        for (columns, values) in fours.iter().zip(values) {
+                            for k in 0..4 {
+                                let column = columns[k] as usize;
+                                let x = (self.map)(values[k].into(), column);
+                                add::<T, L, FUSED>(&mut sums[k], x, &v[column - first]);
+                            }
+                        }
+                        for (column, value) in rest.iter().zip(last) {
+                            let column = *column as usize;
+                            let x = (self.map)((*value).into(), column);
+                            add::<T, L, FUSED>(&mut sums[0], x, &v[column - first]);
+                        }
+                    }
+                    (None, values) => {
+                        let (fours, rest) = values[first..first + v.len()].as_chunks::<4>();
+                        let (v, last) = v.as_chunks::<4>();
+                        for (index, (values, v)) in fours.iter().zip(v).enumerate() {
+                            for k in 0..4 {
+                                let x = (self.map)(values[k].into(), first + 4 * index + k);
+                                add::<T, L, FUSED>(&mut sums[k], x, &v[k]);
+                            }
+                        }
+                        for (k, (value, v)) in rest.iter().zip(last).enumerate() {
+                            let x = (self.map)((*value).into(), first + 4 * fours.len() + k);
+                            add::<T, L, FUSED>(&mut sums[0], x, v);
+                        }
+                    }
+                }
+                for lane in 0..L {
+                    let [a, b, c, d] = [0, 1, 2, 3].map(|sum| sums[sum][lane]);
+                    out[lane] += a;
+                    out[lane] += b;
+                    out[lane] += c;
+                    out[lane] += d;
+                }
+            }
+        }
+    }
+}
+
+struct Scatter<'a, X, T, const L: usize, F> {
+    x: X,
+    u: &'a [[T; L]],
+    out: &'a mut [[T; L]],
+    from: usize,
+    map: F,
+    tiles: &'a [u32],
+}
+
+impl<X: Layout, T: Lane, const L: usize, F: Fn(f64, usize) -> T> Task for Scatter<'_, X, T, L, F> {
+    #[inline(always)]
+    fn run<const FUSED: bool>(self) {
+        let width = self.out.len().div_ceil(TILE) + 1;
+        for (tile, out) in self.out.chunks_mut(TILE).enumerate() {
+            let first = tile * TILE;
+            for (index, u) in self.u.iter().enumerate().filter(|(_, u)| **u != [T::default(); L]) {
+                match self.x.row(self.from + index) {
+                    (Some(columns), values) => {
+                        let starts = &self.tiles[index * width + tile..];
+                        let range = starts[0] as usize..starts[1] as usize;
+                        for (column, value) in columns[range.clone()].iter().zip(&values[range]) {
+                            let column = *column as usize;
+                            add::<T, L, FUSED>(&mut out[column - first], (self.map)((*value).into(), column), u);
+                        }
+                    }
+                    (None, values) => {
+                        for (column, (out, value)) in (first..).zip(out.iter_mut().zip(&values[first..])) {
+                            add::<T, L, FUSED>(out, (self.map)((*value).into(), column), u);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// sum + x v, lane by lane. A function and not a closure: it must become part of its caller's vector code.
+#[inline(always)]
+fn add<T: Lane, const L: usize, const FUSED: bool>(sum: &mut [T; L], x: T, v: &[T; L]) {
+    for lane in 0..L {
+        sum[lane] = sum[lane].plus_product::<FUSED>(x, v[lane]);
+    }
+}
