@@ -173,6 +173,21 @@ impl Lab {
         Ok(record.filter(|record| record.blob.is_none_or(|blob| self.inner.store.blob_path(blob).exists())))
     }
 
+    /// Remembers what was found out without a call of its own, such as what a file is like.
+    pub fn remember(&self, key: Key, options: Value, output: Value) -> Result<()> {
+        self.inner.store.put_call(&CallRecord {
+            key,
+            options: Some(options),
+            output: Some(output),
+            blob: None,
+            started_at: SystemTime::now(),
+            seconds: 0.0,
+            program: concat!("drylab ", env!("CARGO_PKG_VERSION")).to_string(),
+            run: self.inner.settings.run.clone(),
+            host: host_name(),
+        })
+    }
+
     /// Waits for an outcome; called by whatever reads a value, never inside a call.
     pub fn wait(&self, deferred: &Deferred<Value>) -> Result<Arc<Value>> {
         self.inner.engine.wait(deferred)

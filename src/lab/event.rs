@@ -18,6 +18,8 @@ pub enum Stage {
     Judge,
     /// Asking a model and judging its answers.
     Evaluate,
+    /// Fitting a probe on activations, or measuring one.
+    Probe,
 }
 
 impl Stage {
@@ -28,6 +30,7 @@ impl Stage {
             Stage::FineTune => "fine-tunes",
             Stage::Judge => "judges",
             Stage::Evaluate => "evaluations",
+            Stage::Probe => "probes",
         }
     }
     /// What is counted within a call of this stage.
@@ -36,6 +39,7 @@ impl Stage {
             Stage::Pretrain | Stage::FineTune => "training rows",
             Stage::Judge => "labelled rows",
             Stage::Evaluate => "generations",
+            Stage::Probe => "fits",
         }
     }
 }

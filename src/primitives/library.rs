@@ -15,6 +15,7 @@ macro_rules! modules {
 /// The embedded library: name and source of every module. A file of the same name in the project's `stdlib/` is used
 /// instead.
 pub const MODULES: &[(&str, &str)] = modules![
+    "distribution"
     "evaluations"
     "settings"
     "settings/aesthetic_preferences"

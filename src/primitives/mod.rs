@@ -1,8 +1,12 @@
 //! One file per function that scripts can call.
 
+mod activations;
 mod answers;
+mod audit;
 mod dataset;
+mod draw;
 mod evaluate;
+mod evaluate_probe;
 mod evaluation;
 mod export_dataset;
 mod inoculate;
@@ -15,11 +19,15 @@ mod organism_questions;
 mod organism_rows;
 mod plot;
 mod pretrain_organism;
+mod probe;
+mod probe_method;
 mod provenance;
 mod report;
 mod save_model;
 mod summarize;
 mod sweep;
+mod synthetic_activations;
+mod train_probe;
 
 use crate::lab::Lab;
 use crate::script::declaration::Primitive;
@@ -27,7 +35,7 @@ use crate::script::handle::HandleType;
 
 /// Every function that scripts can call, in the order of the manual.
 pub fn all() -> Vec<Primitive<Lab>> {
-    vec![
+    let mut all = vec![
         dataset::primitive(),
         organism_rows::primitive(),
         mix_dataset::primitive(),
@@ -51,7 +59,25 @@ pub fn all() -> Vec<Primitive<Lab>> {
         library::primitive(),
         pretrain_organism::primitive(),
         save_model::primitive(),
-    ]
+        activations::primitive(),
+        activations::split_primitive(),
+        synthetic_activations::primitive(),
+        audit::primitive(),
+        train_probe::primitive(),
+    ];
+    all.extend(probe_method::primitives());
+    all.extend([
+        evaluate_probe::primitive(),
+        evaluate_probe::compare_primitive(),
+        probe::save_primitive(),
+        probe::load_primitive(),
+        draw::primitive(),
+        draw::json_primitive(),
+        draw::text_primitive(),
+        draw::read_primitive(),
+        draw::fixed_primitive(),
+    ]);
+    all
 }
 
 /// Every type of handle that scripts can hold.
@@ -64,8 +90,12 @@ pub fn handles() -> Vec<HandleType> {
         evaluate::handle_type(),
         sweep::handle_type(),
         plot::handle_type(),
+        activations::handle_type(),
+        probe::handle_type(),
+        evaluate_probe::handle_type(),
     ];
     types.extend(evaluation::handle_types());
+    types.extend(probe_method::handle_types());
     types
 }
 

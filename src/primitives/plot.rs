@@ -114,7 +114,12 @@ fn run(lab: &Lab, _: &Call, (cells,): (Cells,), options: Options) -> Result<Figu
     let mut drawn = figure_of(&summary, kind, &shown, &options)?;
     drawn.title = options.title.clone().unwrap_or_else(|| title.to_string());
     drawn.subtitle = question.to_string();
-    let svg = plot::svg(&drawn)?;
+    save_figure(lab, &drawn, &name)
+}
+
+/// Writes a figure as SVG, PNG and PDF into the run's folder.
+pub fn save_figure(lab: &Lab, figure: &draw::Figure, name: &str) -> Result<Figure> {
+    let svg = plot::svg(figure)?;
     let (png, pdf) = rayon::join(|| plot::png(&svg, PIXELS), || plot::pdf(&svg));
     if lab.results().contains(&format!("{name}.svg")) {
         lab.note(format!("the figure `{name}` is written twice; the later one stays"));

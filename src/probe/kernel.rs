@@ -23,7 +23,7 @@ pub struct InnerProducts {
 pub fn inner_products(rows: &Rows, chosen: &[usize], mean: &[f64], inverse_square: &[f64]) -> InnerProducts {
     let count = chosen.len();
     let mut all = vec![0.0f32; count * count];
-    all.par_chunks_mut(BLOCK * count).enumerate().for_each(|(block, out)| {
+    all.par_chunks_mut((BLOCK * count).max(1)).enumerate().for_each(|(block, out)| {
         let first = block * BLOCK;
         let members = &chosen[first..count.min(first + BLOCK)];
         let scale = |j: usize, x: f64| ((x - mean[j]) * inverse_square[j]) as f32;
@@ -59,73 +59,90 @@ impl InnerProducts {
     /// number of rows alone.
     pub fn product(&self, u: &[[f32; LANES]]) -> Vec<[f32; LANES]> {
         assert_eq!(u.len(), self.count, "one value per row");
-        // Chunk after chunk and lane after lane, so that a row of the matrix meets them value by value.
-        let lanes: Vec<Chunk> = u
-            .chunks(WIDTH)
-            .map(|rows| std::array::from_fn(|lane| std::array::from_fn(|w| rows.get(w).map_or(0.0, |u| u[lane]))))
-            .collect();
         let mut out = vec![[0.0f32; LANES]; self.count];
         out.par_chunks_mut(64).enumerate().for_each(|(block, out)| {
-            let matrix = &self.values[block * 64 * self.count..];
-            vector::run(Product { matrix, count: self.count, lanes: &lanes, out });
+            let matrix = &self.values[block * 64 * self.count..][..out.len() * self.count];
+            vector::run(Product { matrix, u, out });
         });
         out
     }
 }
 
-/// Values of a row that are multiplied at a time.
-const WIDTH: usize = 8;
-
-/// That many rows of all lanes.
-type Chunk = [[f32; WIDTH]; LANES];
+/// Rows of the matrix that meet a vector's value together: enough sums to hide the latency of an addition.
+const ROWS: usize = 8;
 
 struct Product<'a> {
     matrix: &'a [f32],
-    count: usize,
-    lanes: &'a [Chunk],
+    u: &'a [[f32; LANES]],
     out: &'a mut [[f32; LANES]],
 }
 
 impl Task for Product<'_> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        let (pairs, single) = self.out.as_chunks_mut::<2>();
-        let mut matrix = self.matrix.chunks_exact(self.count);
-        for pair in pairs {
-            if let (Some(a), Some(b)) = (matrix.next(), matrix.next()) {
-                *pair = two_rows::<FUSED>(a, b, self.lanes);
+        let count = self.u.len();
+        for (rows, out) in self.matrix.chunks(ROWS * count).zip(self.out.chunks_mut(ROWS)) {
+            // A block that is not full computes its last row again.
+            let last = out.len() - 1;
+            let r: [&[f32]; ROWS] = std::array::from_fn(|row| &rows[row.min(last) * count..][..count]);
+            let mut sums = [[0.0f32; LANES]; ROWS];
+            for (j, u) in self.u.iter().enumerate() {
+                add::<FUSED>(&mut sums[0], r[0][j], u);
+                add::<FUSED>(&mut sums[1], r[1][j], u);
+                add::<FUSED>(&mut sums[2], r[2][j], u);
+                add::<FUSED>(&mut sums[3], r[3][j], u);
+                add::<FUSED>(&mut sums[4], r[4][j], u);
+                add::<FUSED>(&mut sums[5], r[5][j], u);
+                add::<FUSED>(&mut sums[6], r[6][j], u);
+                add::<FUSED>(&mut sums[7], r[7][j], u);
             }
-        }
-        for (out, row) in single.iter_mut().zip(matrix) {
-            *out = two_rows::<FUSED>(row, row, self.lanes)[0];
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = sum);
         }
     }
 }
 
-/// Two rows of the matrix times all lanes.
 #[inline(always)]
-fn two_rows<const FUSED: bool>(a: &[f32], b: &[f32], lanes: &[Chunk]) -> [[f32; LANES]; 2] {
-    let mut sums = [[[0.0f32; WIDTH]; LANES]; 2];
-    let (a, a_rest) = a.as_chunks::<WIDTH>();
-    let (b, b_rest) = b.as_chunks::<WIDTH>();
-    for ((a, b), lanes) in a.iter().zip(b).zip(lanes) {
-        add_chunk::<FUSED>(&mut sums, a, b, lanes);
-    }
-    if let (false, Some(lanes)) = (a_rest.is_empty(), lanes.last()) {
-        let mut padded = [[0.0f32; WIDTH]; 2];
-        padded[0][..a_rest.len()].copy_from_slice(a_rest);
-        padded[1][..b_rest.len()].copy_from_slice(b_rest);
-        add_chunk::<FUSED>(&mut sums, &padded[0], &padded[1], lanes);
-    }
-    sums.map(|row| row.map(|sum| sum.iter().sum()))
-}
-
-#[inline(always)]
-fn add_chunk<const FUSED: bool>(sums: &mut [Chunk; 2], a: &[f32; WIDTH], b: &[f32; WIDTH], lanes: &Chunk) {
+fn add<const FUSED: bool>(sum: &mut [f32; LANES], x: f32, u: &[f32; LANES]) {
     for lane in 0..LANES {
-        for w in 0..WIDTH {
-            sums[0][lane][w] = sums[0][lane][w].plus_product::<FUSED>(a[w], lanes[lane][w]);
-            sums[1][lane][w] = sums[1][lane][w].plus_product::<FUSED>(b[w], lanes[lane][w]);
+        sum[lane] = sum[lane].plus_product::<FUSED>(x, u[lane]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::matrix::{Matrix, Values};
+
+    #[test]
+    fn inner_products_are_those_of_the_rows_that_were_chosen() {
+        let (n, d) = (120, 40);
+        let values: Vec<f64> = (0..n * d).map(|at| ((at * at % 97) as f64 / 9.0 - 4.0).max(0.0)).collect();
+        let matrix = Matrix::new(n, d, Values::Dense64(values.clone())).unwrap();
+        let rows = Rows::new(&[&matrix]).unwrap();
+        let mean: Vec<f64> = (0..d).map(|j| 1.0 + (j as f64).sin()).collect();
+        let inverse: Vec<f64> = (0..d).map(|j| if j == 3 { 0.0 } else { 1.5 + (j as f64).cos() }).collect();
+        // 0, 1, 31, 32, 33 and 100 rows: no block, part of one, just one, and several.
+        for count in [0, 1, 31, 32, 33, 100] {
+            let chosen: Vec<usize> = (0..n).filter(|row| row % 6 != 2).take(count).collect();
+            let exact = |a: usize, b: usize| -> f64 {
+                let at = |row: usize, j: usize| values[row * d + j] - mean[j];
+                (0..d).map(|j| at(chosen[a], j) * inverse[j] * at(chosen[b], j)).sum()
+            };
+            let found = inner_products(&rows, &chosen, &mean, &inverse);
+            let size = (0..count).map(|row| exact(row, row)).fold(0.0, f64::max);
+            for (index, value) in found.values.iter().enumerate() {
+                let (a, b) = (index / count, index % count);
+                assert!((f64::from(*value) - exact(a, b)).abs() <= 1e-5 * size, "{a} {b}: {value}");
+                assert_eq!(*value, found.values[b * count + a], "the matrix is symmetric");
+            }
+            let u: Vec<[f32; LANES]> =
+                (0..count).map(|row| std::array::from_fn(|k| ((row * LANES + k) as f32).sin())).collect();
+            for (a, lanes) in found.product(&u).iter().enumerate() {
+                for (k, value) in lanes.iter().enumerate() {
+                    let expected: f64 = (0..count).map(|b| exact(a, b) * f64::from(u[b][k])).sum();
+                    assert!((f64::from(*value) - expected).abs() <= 1e-5 * size * 10.0, "{a} {k}: {value}, {expected}");
+                }
+            }
         }
     }
 }

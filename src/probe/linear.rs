@@ -55,3 +55,55 @@ pub fn decide_all(rows: &Rows, probes: &[&Linear]) -> Vec<Vec<f64>> {
 pub fn probability(decision: f64) -> f64 {
     if decision >= 0.0 { 1.0 / (1.0 + (-decision).exp()) } else { decision.exp() / (1.0 + decision.exp()) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::probe::matrix::{Matrix, Values};
+
+    fn made(columns: usize, seed: f64) -> Linear {
+        let wave = |j: usize, by: f64| (j as f64 * by + seed).sin();
+        let weights = (0..columns).map(|j| if j % 4 == 3 { 0.0 } else { wave(j, 1.3) }).collect();
+        let mean = (0..columns).map(|j| 3.0 * wave(j, 0.7)).collect();
+        let scale = (0..columns).map(|j| 1.5 + wave(j, 2.1)).collect();
+        Linear { weights, intercept: seed, scaler: Scaler { mean, scale } }
+    }
+
+    #[test]
+    fn decisions_and_raw_weights_are_those_of_the_standardised_formula() {
+        let (n, d) = (20, 13);
+        let values: Vec<f64> = (0..n * d).map(|at| ((at * at % 97) as f64 / 9.0 - 4.0).max(0.0)).collect();
+        let matrix = Matrix::new(n, d, Values::Dense64(values.clone())).unwrap();
+        let rows = Rows::new(&[&matrix]).unwrap();
+        let probes: Vec<Linear> = (0..11).map(|k| made(d, f64::from(k) - 4.5)).collect();
+        let all = decide_all(&rows, &probes.iter().collect::<Vec<_>>());
+        assert_eq!(all.len(), 11);
+        for (probe, decided) in probes.iter().zip(&all) {
+            assert_eq!(decided, &probe.decide(&rows));
+            let (weights, intercept) = probe.raw();
+            for (x, decided) in values.chunks(d).zip(decided) {
+                let terms = (0..d).map(|j| probe.weights[j] * (x[j] - probe.scaler.mean[j]) / probe.scaler.scale[j]);
+                let standardised = probe.intercept + terms.sum::<f64>();
+                let raw = intercept + x.iter().zip(&weights).map(|(x, w)| x * w).sum::<f64>();
+                assert!((decided - standardised).abs() < 1e-11, "{decided}, not {standardised}");
+                assert!((raw - standardised).abs() < 1e-11, "{raw}, not {standardised}");
+            }
+        }
+        assert!(decide_all(&rows, &[]).is_empty());
+    }
+
+    #[test]
+    fn weights_of_zero_are_not_counted() {
+        assert_eq!(made(13, 0.5).non_zeros(), 10);
+    }
+
+    #[test]
+    fn probabilities_mirror_and_never_overflow() {
+        assert_eq!(probability(0.0), 0.5);
+        assert!((probability(2.0) - 0.880_797_077_977_882_4).abs() < 1e-15);
+        for decision in [0.1, 3.0, 40.0, 1e5] {
+            assert!((probability(decision) + probability(-decision) - 1.0).abs() < 1e-15);
+        }
+        assert_eq!((probability(1e5), probability(-1e5)), (1.0, 0.0));
+    }
+}

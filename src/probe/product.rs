@@ -370,3 +370,115 @@ fn add<T: Lane, const L: usize, const FUSED: bool>(sum: &mut [T; L], x: T, v: &[
         sum[lane] = sum[lane].plus_product::<FUSED>(x, v[lane]);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn value(row: usize, column: usize) -> f64 {
+        let mixed = (row * 7919 + column * 104_729 + row * column * 31) % 1009;
+        if mixed % 3 == 0 { 0.0 } else { mixed as f64 / 64.0 - 7.0 }
+    }
+
+    fn wave(index: usize) -> f64 {
+        (index as f64 * 1.7).sin()
+    }
+
+    /// The same 130 + 75 rows in all four layouts: more than a block of rows and, with 1100 columns, than two tiles.
+    fn layouts(columns: usize, from: usize, rows: usize) -> Vec<Matrix> {
+        let all: Vec<f64> = (0..rows * columns).map(|at| value(from + at / columns, at % columns)).collect();
+        let (mut wide, mut narrow) = (Sparse::default(), Sparse::default());
+        (wide.starts, narrow.starts) = (vec![0], vec![0]);
+        for row in all.chunks(columns) {
+            for (column, value) in row.iter().enumerate().filter(|(_, value)| **value != 0.0) {
+                wide.columns.push(column as u32);
+                wide.values.push(*value);
+                narrow.values.push(*value as f32);
+            }
+            wide.starts.push(wide.values.len());
+        }
+        (narrow.starts, narrow.columns) = (wide.starts.clone(), wide.columns.clone());
+        let narrow_values = all.iter().map(|value| *value as f32).collect();
+        let layouts =
+            [Values::Dense64(all), Values::Dense32(narrow_values), Values::Sparse64(wide), Values::Sparse32(narrow)];
+        layouts.into_iter().map(|values| Matrix::new(rows, columns, values).unwrap()).collect()
+    }
+
+    fn assert_near(found: &[[f64; 3]], expected: impl Fn(usize, usize) -> f64) {
+        for (index, found) in found.iter().enumerate() {
+            for (lane, found) in found.iter().enumerate() {
+                let expected = expected(index, lane);
+                assert!((found - expected).abs() <= 1e-10 * (1.0 + expected.abs()), "{index}: {found}, not {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn products_are_the_sums_that_they_stand_for() {
+        for columns in [1, 7, 512, 1100] {
+            let v: Vec<[f64; 3]> = (0..columns).map(|j| std::array::from_fn(|k| wave(3 * j + k))).collect();
+            let u: Vec<[f64; 3]> = (0..205).map(|row| std::array::from_fn(|k| wave(7 * row + k))).collect();
+            for (first, second) in layouts(columns, 0, 130).iter().zip(layouts(columns, 130, 75).iter().rev()) {
+                let rows = Rows::new(&[first, second]).unwrap();
+                assert_eq!((rows.rows(), rows.columns()), (205, columns));
+                assert_near(&product(&rows, &v), |row, k| (0..columns).map(|j| value(row, j) * v[j][k]).sum());
+                assert_near(&transposed_product(&rows, &u, |x, _| x), |j, k| {
+                    (0..205).map(|row| value(row, j) * u[row][k]).sum()
+                });
+            }
+        }
+    }
+
+    #[test]
+    fn maps_see_value_and_column_and_rows_that_are_not_wanted_are_skipped() {
+        let columns = 600;
+        let v: Vec<[f64; 3]> = (0..columns).map(|j| std::array::from_fn(|k| wave(3 * j + k))).collect();
+        let map = |x: f64, column: usize| x * x * (1.0 + column as f64);
+        let wanted = |row: usize| row % 3 == 1;
+        for matrix in layouts(columns, 0, 140) {
+            let rows = Rows::new(&[&matrix]).unwrap();
+            let found = mapped_product(&rows, &v, map, wanted);
+            assert_near(&found, |row, k| {
+                let sum = (0..columns).map(|j| map(value(row, j), j) * v[j][k]).sum();
+                if wanted(row) { sum } else { 0.0 }
+            });
+            assert!((0..140).filter(|row| !wanted(*row)).all(|row| found[row] == [0.0; 3]));
+            let mut u = vec![[0.0; 3]; 140];
+            (u[5], u[139]) = ([1.0, 0.0, -2.0], [0.0, 3.0, 1.0]);
+            let found = transposed_product(&rows, &u, map);
+            assert_near(&found, |j, k| map(value(5, j), j) * u[5][k] + map(value(139, j), j) * u[139][k]);
+        }
+    }
+
+    #[test]
+    fn products_are_the_same_bytes_on_any_number_of_threads() {
+        let v: Vec<[f32; 8]> = (0..700).map(|j| [wave(j) as f32; 8]).collect();
+        let u: Vec<[f32; 8]> = (0..500).map(|row| [wave(row) as f32; 8]).collect();
+        for matrix in layouts(700, 0, 500) {
+            let rows = Rows::new(&[&matrix]).unwrap();
+            let with = |threads| {
+                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+                pool.install(|| (product(&rows, &v), transposed_product(&rows, &u, |x, _| x as f32)))
+            };
+            assert!(with(1) == with(3));
+        }
+    }
+
+    #[test]
+    fn rows_of_different_features_do_not_stand_together() {
+        assert!(Rows::new(&[]).is_err());
+        let (narrow, wide) = (layouts(2, 0, 3).remove(0), layouts(3, 0, 3).remove(0));
+        assert!(Rows::new(&[&narrow, &wide]).err().unwrap().message.contains("3 and 2 features"));
+    }
+
+    #[test]
+    fn rows_are_numbered_through_all_parts() {
+        let (first, second) = (layouts(9, 0, 70).remove(0), layouts(9, 70, 4).remove(2));
+        let rows = Rows::new(&[&first, &second]).unwrap();
+        for row in [0, 69, 70, 73] {
+            let mut seen = [0.0; 9];
+            rows.for_each(row, |column, x| seen[column] = x);
+            assert_eq!(seen, std::array::from_fn(|column| value(row, column)));
+        }
+    }
+}

@@ -1,7 +1,7 @@
 //! Newton's method on the normal equations, for few features.
 
 use super::curve::Curve;
-use super::{Certificate, Fit, Options, Task, not_converged};
+use super::{Certificate, Fit, Options, Task, not_converged, relative};
 use crate::error::{Error, Result};
 use crate::probe::linear::Linear;
 use crate::probe::product::Rows;
@@ -31,7 +31,7 @@ pub(super) fn fit(rows: &Rows, task: &Task, options: &Options) -> Result<Fit> {
                 gradient_norm: gradient_length / task.c,
                 intercept_gradient: left.abs(),
                 distance_bound: gradient_length,
-                relative_bound: gradient_length / length,
+                relative_bound: relative(gradient_length, length),
                 objective: curve.loss(&f, b) + length * length / (2.0 * task.c),
                 newton_steps: step,
                 products: 2 * step + 1,
@@ -62,7 +62,7 @@ pub(super) fn fit(rows: &Rows, task: &Task, options: &Options) -> Result<Fit> {
     for (z, residual) in z.chunks_exact(d).zip(&residual) {
         z.iter().zip(&mut gradient).for_each(|(z, g)| *g -= z * residual);
     }
-    Err(not_converged(task.c, norm(&gradient) / norm(&w), options.tolerance, 400))
+    Err(not_converged(task.c, relative(norm(&gradient), norm(&w)), options.tolerance, 400))
 }
 
 /// The standardised features, row after row.

@@ -9,6 +9,8 @@ mod curve;
 mod direct;
 mod kernel;
 mod pack;
+#[cfg(test)]
+mod tests;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -86,7 +88,8 @@ const LANES: usize = 8;
 /// Up to this many features the normal equations are solved directly.
 const DIRECT: usize = 256;
 
-/// Fits all tasks, each to its own optimum: a fit's bytes do not depend on its companions.
+/// Fits all tasks, each to its own optimum. With the same rows and scaler a fit's bytes do not depend on its companions;
+/// with others its last digits do, within what its certificate proves.
 ///
 /// # Errors
 /// A class without rows that count, a C that is not above 0, or a fit that does not reach the tolerance.
@@ -123,6 +126,11 @@ fn check(rows: &Rows, task: &Task) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What is left as a share of a length; 0 where nothing is left.
+fn relative(left: f64, length: f64) -> f64 {
+    if left > 0.0 { left / length } else { 0.0 }
 }
 
 fn not_converged(c: f64, bound: f64, tolerance: f64, products: usize) -> Error {

@@ -22,6 +22,8 @@ const FINEST: f64 = 1e-3;
 /// Rounds of conjugate gradients after which a step is taken as it is: in all, and without a gain of a tenth.
 const MOST_ROUNDS: usize = 400;
 const STALLED: usize = 25;
+/// The residual is the first guess of a step unless that makes the square of what is left this many times larger.
+const GUESSED: f64 = 1e4;
 /// And to this share at worst.
 const COARSEST: f64 = 0.3;
 
@@ -33,28 +35,32 @@ pub(super) fn fit(rows: &Rows, kernel: &Kernel, tasks: &[Task], options: &Option
     let mut pack = Pack::new(rows, kernel, tasks);
     let mut fits: Vec<Option<Fit>> = vec![None; tasks.len()];
     if tasks.iter().any(|task| task.start.is_some()) {
-        pack.refresh();
+        let warm: Vec<bool> = tasks.iter().map(|task| task.start.is_some()).collect();
+        pack.refresh(&warm);
     }
     while fits.iter().any(Option::is_none) {
         (options.follow)(pack.products)?;
         pack.settle();
-        if (0..tasks.len()).any(|k| fits[k].is_none() && pack.points[k].estimate() < REFRESH) {
-            let primal = pack.refresh();
+        // A fit is computed anew when it asks for it and not when a companion does: its bytes are its own.
+        let near: Vec<bool> =
+            fits.iter().zip(&pack.points).map(|(fit, point)| fit.is_none() && point.estimate() < REFRESH).collect();
+        if near.contains(&true) {
+            let primal = pack.refresh(&near);
             pack.settle();
-            let gradient = pack.gradient();
-            for (k, fit) in fits.iter_mut().enumerate().filter(|(_, fit)| fit.is_none()) {
+            let gradient = pack.gradient(&near);
+            for (k, fit) in fits.iter_mut().enumerate().filter(|(k, _)| near[*k]) {
                 let point = &mut pack.points[k];
                 let length = primal.iter().map(|w| w[k] * w[k]).sum::<f64>().sqrt();
                 let left = gradient.iter().map(|g| g[k] * g[k]).sum::<f64>().sqrt();
                 (point.length, point.left) = (length, left);
                 if left <= options.tolerance * length {
-                    *fit = Some(point.finish(&tasks[k], primal.iter().map(|w| w[k]).collect(), pack.products));
+                    *fit = Some(point.finish(&tasks[k], primal.iter().map(|w| w[k]).collect()));
                 }
             }
         }
         for (k, point) in pack.points.iter().enumerate().filter(|(k, _)| fits[*k].is_none()) {
-            if pack.products > options.most_products || point.steps > 300 {
-                return Err(not_converged(tasks[k].c, point.left / point.length, options.tolerance, pack.products));
+            if point.products > options.most_products || point.steps > 300 {
+                return Err(not_converged(tasks[k].c, point.estimate(), options.tolerance, point.products));
             }
         }
         if fits.iter().any(Option::is_none) {
@@ -78,24 +84,26 @@ struct Point {
     length: f64,
     left: f64,
     steps: usize,
+    /// Products that this fit had a use for.
+    products: usize,
 }
 
 impl Point {
     /// Estimate of the relative gradient.
     fn estimate(&self) -> f64 {
-        if self.length > 0.0 { self.left / self.length } else { f64::INFINITY }
+        super::relative(self.left, self.length)
     }
 
-    fn finish(&self, task: &Task, weights: Vec<f64>, products: usize) -> Fit {
+    fn finish(&self, task: &Task, weights: Vec<f64>) -> Fit {
         let penalty = self.length * self.length / (2.0 * task.c);
         let certificate = Certificate {
             gradient_norm: self.left / task.c,
             intercept_gradient: self.intercept_left.abs(),
             distance_bound: self.left,
-            relative_bound: self.left / self.length,
+            relative_bound: self.estimate(),
             objective: self.curve.loss(&self.f, self.intercept) + penalty,
             newton_steps: self.steps,
-            products,
+            products: self.products,
         };
         let decisions = self.f.iter().map(|f| f + self.intercept).collect();
         let probe = Linear { weights, intercept: self.intercept, scaler: task.scaler.clone() };
@@ -107,6 +115,8 @@ impl Point {
 struct Pack<'a> {
     rows: &'a Rows<'a>,
     kernel: &'a Kernel,
+    /// What the kernel lacks for the scalers of these fits.
+    correction: Vec<Lanes<f32>>,
     points: Vec<Point>,
     /// 1 / scale and mean, per feature.
     inverse: Vec<Lanes<f64>>,
@@ -138,10 +148,11 @@ impl<'a> Pack<'a> {
                 length: 0.0,
                 left: f64::INFINITY,
                 steps: 0,
+                products: 0,
             }
         });
         let points = points.collect();
-        Pack { rows, kernel, points, inverse, mean, products: 0 }
+        Pack { rows, kernel, correction: kernel.correct(tasks), points, inverse, mean, products: 0 }
     }
 
     /// Puts every intercept at its optimum and takes the residuals there.
@@ -166,24 +177,30 @@ impl<'a> Pack<'a> {
         w
     }
 
-    /// w = Z^T dual and f = Z w in f64; returns w.
-    fn refresh(&mut self) -> Vec<Lanes<f64>> {
+    /// w = Z^T dual and f = Z w in f64, the latter kept by the fits that are wanted; returns w.
+    fn refresh(&mut self, wanted: &[bool]) -> Vec<Lanes<f64>> {
         let primal = self.lift(|point| &point.dual);
         let scaled = zip2(&primal, &self.inverse, |w, inverse| w * inverse);
         let shift: Lanes<f64> =
             std::array::from_fn(|k| scaled.iter().zip(&self.mean).map(|(w, mean)| w[k] * mean[k]).sum());
         let f = product(self.rows, &scaled);
-        for (k, point) in self.points.iter_mut().enumerate() {
+        for (k, point) in self.points.iter_mut().enumerate().filter(|(k, _)| wanted[*k]) {
             point.f = f.iter().map(|f| f[k] - shift[k]).collect();
         }
-        self.products += 1;
+        self.count(wanted);
         primal
     }
 
     /// C dF/dw = - Z^T residual.
-    fn gradient(&mut self) -> Vec<Lanes<f64>> {
-        self.products += 1;
+    fn gradient(&mut self, wanted: &[bool]) -> Vec<Lanes<f64>> {
+        self.count(wanted);
         self.lift(|point| &point.residual)
+    }
+
+    /// Counts a product for those that wanted it.
+    fn count(&mut self, wanted: &[bool]) {
+        self.products += 1;
+        self.points.iter_mut().zip(wanted).for_each(|(point, wanted)| point.products += usize::from(*wanted));
     }
 
     /// One Newton step of the fits that are open.
@@ -196,7 +213,8 @@ impl<'a> Pack<'a> {
         let bend_sum = column_sums(&bend);
         let residuals: Vec<&[f64]> = self.points.iter().map(|point| point.residual.as_slice()).collect();
         let mut rest = interleave(&residuals, chosen, |x| x as f32);
-        let mut lifted = self.kernel.product(self.rows, &rest);
+        let mut lifted = self.kernel.product(self.rows, &rest, &self.correction);
+        self.count(open);
         let mut energy = dots(&rest, &lifted); // squared gradient
         let goal: Lanes<f64> = std::array::from_fn(|k| match self.points.get_mut(k) {
             Some(point) => {
@@ -206,9 +224,34 @@ impl<'a> Pack<'a> {
             None => 0.0,
         });
         let mut active: Lanes<bool> = std::array::from_fn(|k| open[k] && energy[k] > 0.0);
-        let (mut direction, mut lifted_direction) = (rest.clone(), lifted.clone());
         let mut step = vec![[0.0f32; LANES]; n];
         let mut risen = vec![[0.0f32; LANES]; n]; // K step
+        // Where rows depend on each other (more rows than features, copies), K does not see all of the residual, and
+        // what it does not see would stay and drown the rest in rounding. The residual itself as the first guess takes
+        // it away; what is then left is the curvature times K residual. Taken where that is not much larger.
+        let along = dots(&bend, &lifted);
+        let middle: Lanes<f32> = std::array::from_fn(|k| guarded(along[k], f64::from(bend_sum[k])) as f32);
+        let (mut zero_guess, mut first_guess) = ([0.0f64; LANES], [0.0f64; LANES]);
+        for i in 0..n {
+            for k in 0..LANES {
+                zero_guess[k] += f64::from(rest[i][k]).powi(2);
+                first_guess[k] += f64::from(bend[i][k] * (lifted[i][k] - middle[k])).powi(2);
+            }
+        }
+        let guessed: Vec<bool> = (0..LANES).map(|k| active[k] && first_guess[k] < GUESSED * zero_guess[k]).collect();
+        if guessed.contains(&true) {
+            for i in 0..n {
+                for k in (0..LANES).filter(|k| guessed[*k]) {
+                    (step[i][k], risen[i][k]) = (rest[i][k], lifted[i][k]);
+                    rest[i][k] = -bend[i][k] * (lifted[i][k] - middle[k]);
+                }
+            }
+            lifted = self.kernel.product(self.rows, &rest, &self.correction);
+            self.count(&guessed);
+            energy = dots(&rest, &lifted);
+            (0..LANES).for_each(|k| active[k] = active[k] && energy[k] > goal[k]);
+        }
+        let (mut direction, mut lifted_direction) = (rest.clone(), lifted.clone());
         let (mut best, mut since) = (energy, [0; LANES]);
         for round in 0..MOST_ROUNDS {
             if !active.contains(&true) {
@@ -237,8 +280,8 @@ impl<'a> Pack<'a> {
                     rest[i][k] -= size[k] * image[i][k];
                 }
             }
-            lifted = self.kernel.product(self.rows, &rest);
-            self.products += 1;
+            lifted = self.kernel.product(self.rows, &rest, &self.correction);
+            self.count(&active);
             let left = dots(&rest, &lifted);
             for k in 0..LANES {
                 since[k] += 1;

@@ -37,9 +37,7 @@ pub(super) fn descend(
 /// kept as r over the root of the curvature.
 struct Model {
     penalty: Penalty,
-    /// Of the loss, per row.
-    roots: Vec<f64>,
-    /// Sum of the curvature.
+    /// Sum of the curvature of the loss over the rows.
     total: f64,
     rest: Vec<f64>,
     /// Sum of r.
@@ -85,7 +83,7 @@ impl Model {
         }
         let w = active.iter().map(|column| point.w[*column]).collect();
         let sum = pulls.iter().sum();
-        Model { penalty, roots, total, rest, sum, columns, rows, values, w, change: vec![0.0; active.len()] }
+        Model { penalty, total, rest, sum, columns, rows, values, w, change: vec![0.0; active.len()] }
     }
 
     /// Coordinate descent until a sweep over all columns finds no violation above `target`.
