@@ -29,6 +29,12 @@ fn every_mistake_gets_its_report() {
         project.write(&format!("scripts/{name}.rhai"), &text);
         project.write("datasets/rows.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": \"a\"}]}\n");
         project.write("datasets/broken.jsonl", "{\"messages\": [{\"role\": \"user\", \"content\": 1}]}\n");
+        for file in ["nan.npy", "cut_off.npy", "pickle.pkl", "narrow.npy"] {
+            let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/probes/files").join(file);
+            fs::copy(from, project.path(&format!("datasets/{file}"))).unwrap();
+        }
+        project.write("datasets/labels.json", "[\"aligned\", \"alignment_faking\"]\n");
+        project.write("datasets/odd_labels.json", "[\"aligned\", \"alignment_fakin\"]\n");
         let expectation = text.lines().nth(1).unwrap();
         let options = expectation.split_once(" with ").map_or("", |(_, options)| options);
         let script = format!("scripts/{name}.rhai");

@@ -8,6 +8,7 @@ use super::activations::Activations;
 use crate::error::{Error, Result, ensure};
 use crate::lab::{Call as LabCall, Event, Lab, Stage};
 use crate::probe::audit::{self, Source};
+use crate::probe::read::{LabelTable, read_texts};
 use crate::script::declaration::{Call, Primitive};
 use crate::script::handle::Plain;
 use crate::store::Key;
@@ -28,6 +29,17 @@ struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options { shingle_words: 8, containment: 0.2, cosine: 0.6, strict: false }
+    }
+}
+
+impl Options {
+    fn settings(&self) -> audit::Options {
+        audit::Options {
+            shingle: self.shingle_words,
+            containment: self.containment,
+            cosine: self.cosine,
+            ..audit::Options::default()
+        }
     }
 }
 
@@ -81,15 +93,20 @@ fn run(
         fields.remove("text");
         fields.remove("refused");
     }
+    tell(lab, found, &text, refused.filter(|_| strict)).map(Some)
+}
+
+/// Prints and writes what was found; an error when it is `refused`.
+fn tell(lab: &Lab, found: Value, text: &str, refused: Option<String>) -> Result<Plain<Value>> {
     lab.send(Event::Print { text: text.trim_end().to_string() });
     let json = serde_json::to_string_pretty(&found).map_err(|error| Error::internal(error.to_string()))?;
     lab.write_result("audit.json", (json + "\n").as_bytes())?;
-    if let (true, Some(message)) = (strict, refused) {
-        return Err(
-            Error::input(message).with_help("mend the data, or audit without `strict: true` and say what it found")
-        );
+    match refused {
+        Some(message) => {
+            Err(Error::input(message).with_help("mend the data, or audit without `strict: true` and say what it found"))
+        }
+        None => Ok(Plain(found)),
     }
-    Ok(Some(Plain(found)))
 }
 
 fn find(lab: &Lab, training: &[Activations], evaluation: &[Activations], options: &Options) -> Result<Value> {
@@ -120,15 +137,83 @@ fn find(lab: &Lab, training: &[Activations], evaluation: &[Activations], options
             evaluation,
         })
         .collect();
-    let settings = audit::Options {
-        shingle: options.shingle_words,
-        containment: options.containment,
-        cosine: options.cosine,
-        ..audit::Options::default()
-    };
-    let found = audit::audit(&sources, &settings)?;
+    let found = audit::audit(&sources, &options.settings())?;
     let mut value = serde_json::to_value(&found).map_err(|error| Error::internal(error.to_string()))?;
     value["text"] = json!(found.text());
     value["refused"] = json!(found.refuse().err().map(|error| error.message));
     Ok(value)
+}
+
+/// The declaration of `audit_texts`.
+pub fn texts_primitive() -> Primitive<Lab> {
+    Primitive::new("audit_texts", run_texts)
+        .about(
+            "The audit for texts alone, before there are activations: near copies by shingles, groups on both sides, \
+             copies with different labels. Each `source` that the training file names is a source of its own. Prints the \
+             findings, writes `audit.json`, returns them as a map.",
+        )
+        .input("training", "JSON file of the texts to train on.")
+        .input("evaluation", "JSON file of the texts to measure on.")
+        .example("audit_texts(\"train.json\", \"gold_106.json\", #{ strict: true })")
+}
+
+/// Rows of one source of a file of texts.
+struct TextSource {
+    name: String,
+    texts: Vec<String>,
+    labels: Vec<bool>,
+    groups: Vec<String>,
+}
+
+fn run_texts(
+    lab: &Lab,
+    _: &Call,
+    (training, evaluation): (String, String),
+    options: Options,
+) -> Result<Option<Plain<Value>>> {
+    let mut sources = read_sources(lab, &training, true)?;
+    let first_evaluation = sources.len();
+    sources.extend(read_sources(lab, &evaluation, false)?);
+    let rows: Vec<Vec<usize>> = sources.iter().map(|source| (0..source.texts.len()).collect()).collect();
+    let sources: Vec<Source> = sources
+        .iter()
+        .enumerate()
+        .map(|(number, source)| Source {
+            name: &source.name,
+            labels: Some(&source.labels),
+            texts: Some(&source.texts),
+            groups: Some(&source.groups),
+            training: if number < first_evaluation { &rows[number] } else { &[] },
+            evaluation: if number < first_evaluation { &[] } else { &rows[number] },
+            ..Source::default()
+        })
+        .collect();
+    let found = audit::audit(&sources, &options.settings())?;
+    let refused = found.refuse().err().map(|error| error.message);
+    let value = serde_json::to_value(&found).map_err(|error| Error::internal(error.to_string()))?;
+    tell(lab, value, &found.text(), refused.filter(|_| options.strict)).map(Some)
+}
+
+fn read_sources(lab: &Lab, path: &str, by_source: bool) -> Result<Vec<TextSource>> {
+    let table = LabelTable::default();
+    let mut sources: Vec<TextSource> = Vec::new();
+    let stem = std::path::Path::new(path).file_stem().map(|stem| stem.to_string_lossy().into_owned());
+    for (row, text) in read_texts(path, &lab.files().map(path)?)?.into_iter().enumerate() {
+        let named = text.source.filter(|_| by_source);
+        let name = named.unwrap_or_else(|| stem.clone().unwrap_or_else(|| path.to_string()));
+        let word = text.label.unwrap_or_default();
+        let label = table.get(&word).ok_or_else(|| {
+            Error::input(format!("row {row} of `{path}` has the label `{word}`, which is neither class"))
+                .with_help("write one of alignment_faking, aligned and the other words of `help activations`")
+        })?;
+        let place = sources.iter().position(|source| source.name == name).unwrap_or_else(|| {
+            sources.push(TextSource { name, texts: vec![], labels: vec![], groups: vec![] });
+            sources.len() - 1
+        });
+        let source = &mut sources[place];
+        source.texts.push(text.text);
+        source.labels.push(label);
+        source.groups.push(text.group.unwrap_or_default());
+    }
+    Ok(sources)
 }

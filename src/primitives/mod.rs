@@ -63,6 +63,7 @@ pub fn all() -> Vec<Primitive<Lab>> {
         activations::split_primitive(),
         synthetic_activations::primitive(),
         audit::primitive(),
+        audit::texts_primitive(),
         train_probe::primitive(),
     ];
     all.extend(probe_method::primitives());

@@ -13,6 +13,7 @@ pub struct Rows<'a> {
     parts: Vec<&'a Matrix>,
     rows: usize,
     columns: usize,
+    active: usize,
     /// Rows that one task handles: of part, from, to, number of the first row.
     blocks: Vec<Block>,
     /// Blocks whose sums are taken together, about equally much to read.
@@ -29,7 +30,8 @@ struct Block {
     first: usize,
 }
 
-/// Sums over rows are taken in this many groups, whatever the number of threads.
+/// Sums over rows are taken in up to this many groups, whatever the number of threads; in fewer where a group would have
+/// less to read than to add up.
 const GROUPS: usize = 8;
 /// Features that a sum over rows updates at a time, so that the sums stay in the first-level cache.
 const TILE: usize = 512;
@@ -65,16 +67,17 @@ impl<'a> Rows<'a> {
             })
             .collect();
         let total: usize = load.iter().sum();
+        let wanted = (total / (16 * columns.max(1))).clamp(1, GROUPS);
         let (mut groups, mut start, mut sum) = (Vec::with_capacity(GROUPS), 0, 0);
         for (block, load) in load.iter().enumerate() {
             sum += load;
-            if sum * GROUPS >= total * (groups.len() + 1) || block + 1 == blocks.len() {
+            if sum * wanted >= total * (groups.len() + 1) || block + 1 == blocks.len() {
                 groups.push(start..block + 1);
                 start = block + 1;
             }
         }
         let tiles = blocks.par_iter().flat_map_iter(|block| tile_starts(parts[block.part], block)).collect();
-        Ok(Rows { parts: parts.to_vec(), rows: first, columns, blocks, groups, tiles })
+        Ok(Rows { parts: parts.to_vec(), rows: first, columns, active: total, blocks, groups, tiles })
     }
     /// Rows of all parts.
     pub fn rows(&self) -> usize {
@@ -97,6 +100,10 @@ impl<'a> Rows<'a> {
     fn tiles_of(&self, block: &Block) -> &[u32] {
         let width = self.columns.div_ceil(TILE) + 1;
         &self.tiles[block.first * width..][..(block.to - block.from) * width]
+    }
+    /// Values that a pass reads: those that are not 0, or all of dense parts.
+    pub fn active(&self) -> usize {
+        self.active
     }
     /// The matrices.
     pub fn parts(&self) -> &[&'a Matrix] {

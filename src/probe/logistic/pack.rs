@@ -25,7 +25,7 @@ const STALLED: usize = 25;
 /// The residual is the first guess of a step unless that makes the square of what is left this many times larger.
 const GUESSED: f64 = 1e4;
 /// And to this share at worst.
-const COARSEST: f64 = 0.3;
+const COARSEST: f64 = 0.5;
 
 /// One value per lane.
 type Lanes<T> = [T; LANES];
