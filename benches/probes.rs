@@ -11,7 +11,7 @@ use std::time::Instant;
 use drylab::data::random::Random;
 use drylab::lab::Files;
 use drylab::probe::folds::{Folds, stratified_folds};
-use drylab::probe::logistic::{Fit, Options, Task, fit_logistic};
+use drylab::probe::logistic::{Fit, Options, Task, fit_logistic, fit_path};
 use drylab::probe::matrix::{Matrix, Sparse, Values};
 use drylab::probe::metrics::{TwoClasses, auroc};
 use drylab::probe::product::Rows;
@@ -109,12 +109,14 @@ impl Sources {
         if whole {
             weights.push(all);
         }
-        let tasks: Vec<Task> = cs
+        let tasks: Vec<Task> = weights
             .iter()
-            .flat_map(|c| weights.iter().map(move |weights| (*c, weights)))
-            .map(|(c, weights)| Task { labels: &labels, weights, scaler: &scaler, c, start: None })
+            .map(|weights| Task { labels: &labels, weights, scaler: &scaler, c: cs[0], start: None })
             .collect();
-        let fits = fit_logistic(&rows, &tasks, &Options::default())?;
+        let fits = match cs {
+            [_] => fit_logistic(&rows, &tasks, &Options::default())?,
+            _ => fit_path(&rows, &tasks, cs, &Options::default())?.into_iter().flatten().collect(),
+        };
         Ok((fits, folds, labels))
     }
 }

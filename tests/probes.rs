@@ -59,7 +59,7 @@ fn the_sweep_writes_its_files_and_repeats_without_a_fit() {
         }
         assert_eq!(entry["step"], step);
         assert_eq!(entry["training_data"].as_array().unwrap().len(), step + 1);
-        assert!(entry["certificate"]["relative_bound"].as_f64().unwrap() <= 1e-7);
+        assert!(entry["certificate"]["relative_bound"].as_f64().unwrap() <= 1e-8);
         for set in ["sycophant", "model_organism"] {
             assert!(entry["evaluation"].get(set).is_none(), "{set} has one class");
             assert!(entry["one_class"][set]["reason"].as_str().unwrap().contains("needs both classes"));
@@ -128,6 +128,11 @@ for method in [logistic_linfa(#{ c: 0.1 }), logistic(#{ c: 0.1, penalty: l1() })
     print(`${probe.name}: ${probe.cross_validation.auroc_mean > 0.6}, ${probe.non_zeros <= 256}`);
 }
 let shuffled = train_probe([train], #{ method: logistic(#{ c: 0.1 }), shuffle_labels: 1, folds: group_folds() });
+let path = probe_path([train], [0.01, 0.1], #{ method: logistic(#{ penalty: l1() }) });
+print(path[0].non_zeros < path[1].non_zeros);
+let one = train_probe([train], #{ method: logistic(#{ c: 0.1 }) }).cross_validation.auroc_mean;
+let same = probe_path([train], [1.0, 0.1])[1].cross_validation.auroc_mean - one;
+print(same < 0.000001 && same > -0.000001);
 print(shuffled.cross_validation.auroc_mean < 0.7);
 let linfa = train_probe([train], #{ method: logistic_linfa(#{ c: 0.1 }), folds: no_folds() });
 let own   = train_probe([train], #{ method: logistic(#{ c: 0.1 }), folds: no_folds() });
@@ -140,7 +145,7 @@ fn methods_and_saved_probes_work_from_a_script() {
     project.write("methods.rhai", MODELS);
     let ran = project.run(&["run", "methods.rhai", "--quiet"]).well();
     let lines: Vec<&str> = ran.stdout.lines().collect();
-    assert_eq!(lines.len(), 7, "{lines:?}");
+    assert_eq!(lines.len(), 9, "{lines:?}");
     assert!(lines.iter().all(|line| line.ends_with("true")), "{lines:#?}");
     assert!(lines.iter().all(|line| !line.contains("false")), "{lines:#?}");
 }

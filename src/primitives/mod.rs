@@ -65,6 +65,7 @@ pub fn all() -> Vec<Primitive<Lab>> {
         audit::primitive(),
         audit::texts_primitive(),
         train_probe::primitive(),
+        train_probe::path_primitive(),
     ];
     all.extend(probe_method::primitives());
     all.extend([

@@ -13,7 +13,7 @@ use crate::probe::discriminant::{DiscriminantOptions, fit_discriminant};
 use crate::probe::estimator::fit_with_linfa;
 use crate::probe::folds::{self, group_folds, leave_one_source_out};
 use crate::probe::linear::{Linear, decide_all};
-use crate::probe::logistic::{self, Task, fit_logistic};
+use crate::probe::logistic::{self, Task, fit_logistic, fit_path};
 use crate::probe::matrix::Matrix;
 use crate::probe::means::{MeansOptions, fit_means};
 use crate::probe::metrics::{TwoClasses, auroc};
@@ -22,6 +22,7 @@ use crate::probe::saved::{Description, Features, to_files};
 use crate::probe::scaler::{Scaler, fit_scalers};
 use crate::probe::sparse_logistic::{SparseLogisticOptions, fit_sparse_logistic};
 use crate::script::declaration::{Call, Primitive};
+use crate::script::handle::Plain;
 use crate::store::Key;
 
 /// Rows from which a fold's standardisation is taken.
@@ -194,14 +195,26 @@ fn fold_of_row(plan: Plan, stack: &Stack, sources: &[Activations]) -> Result<Opt
     }))
 }
 
-fn fit(lab: &Lab, sources: &[Activations], options: &Options) -> Result<Value> {
+/// The fits of all folds and the last one on all rows, at one C or several.
+struct Fits {
+    stack: Stack,
+    folds: Option<folds::Folds>,
+    columns: usize,
+    /// By C, then by fold.
+    fitted: Vec<Vec<Fitted>>,
+    /// Decision values of all rows of all parts, likewise.
+    decisions: Vec<Vec<Vec<f64>>>,
+}
+
+/// Fits with the estimator as it is, or at each C of a path.
+fn fit_folds(lab: &Lab, sources: &[Activations], options: &Options, path: Option<&[f64]>) -> Result<Fits> {
     let mut stack = Stack::of(lab, sources)?;
     if let Some(seed) = options.shuffle_labels {
         let mut random = crate::data::random::Random::stream(seed, &[0x6c61_6265_6c73]);
         (1..stack.labels.len()).rev().for_each(|i| stack.labels.swap(i, random.below(i + 1)));
     }
-    let parts: Vec<&Matrix> = stack.matrices.iter().map(AsRef::as_ref).collect();
-    let rows = Rows::new(&parts)?;
+    let matrices = stack.matrices.clone();
+    let rows = Rows::new(&matrices.iter().map(AsRef::as_ref).collect::<Vec<&Matrix>>())?;
     let folds = fold_of_row(options.plan(), &stack, sources)?;
     let count = folds.as_ref().map_or(0, folds::Folds::count);
     // The last task is the final fit on all rows.
@@ -224,10 +237,18 @@ fn fit(lab: &Lab, sources: &[Activations], options: &Options) -> Result<Value> {
     };
     let scaler = |task: usize| scalers.get(task).unwrap_or(&scalers[0]);
     lab.check_cancelled()?;
-    let fitted = fit_all(lab, &rows, &labels, &weights, &scaler, options.estimator())?;
-    lab.send(Event::Worked { stage: Stage::Probe, count: fitted.len() as u64 });
+    let fitted = fit_all(lab, &rows, &labels, &weights, &scaler, options.estimator(), path)?;
+    lab.send(Event::Worked { stage: Stage::Probe, count: fitted.iter().map(|fitted| fitted.len() as u64).sum() });
+    let decide =
+        |fitted: &Vec<Fitted>| decide_all(&rows, &fitted.iter().map(|fitted| &fitted.probe).collect::<Vec<_>>());
+    let decisions = fitted.iter().map(decide).collect();
+    Ok(Fits { columns: rows.columns(), stack, folds, fitted, decisions })
+}
 
-    let decisions: Vec<Vec<f64>> = decide_all(&rows, &fitted.iter().map(|fitted| &fitted.probe).collect::<Vec<_>>());
+fn fit(lab: &Lab, sources: &[Activations], options: &Options) -> Result<Value> {
+    let Fits { stack, folds, columns, mut fitted, mut decisions } = fit_folds(lab, sources, options, None)?;
+    let (fitted, decisions) = (fitted.remove(0), decisions.remove(0));
+    let count = fitted.len() - 1;
     let in_sample = stack.gather(&decisions[count]);
     let hits = in_sample.iter().zip(&stack.labels).filter(|(score, label)| (**score > 0.0) == **label).count();
     let (cross_validation, out_of_fold) = match &folds {
@@ -247,8 +268,8 @@ fn fit(lab: &Lab, sources: &[Activations], options: &Options) -> Result<Value> {
         },
         scaler: "standard".to_string(),
         label_names: ["0".to_string(), "1".to_string()],
-        features: Features::of((0..rows.columns() as u32).collect()),
-        columns: rows.columns(),
+        features: Features::of((0..columns as u32).collect()),
+        columns,
         training: training.collect(),
         certificate: Some(last.certificate.clone()),
         facts: Default::default(),
@@ -266,7 +287,7 @@ fn fit(lab: &Lab, sources: &[Activations], options: &Options) -> Result<Value> {
         "intercept": last.probe.intercept,
         "weight_norm": last.probe.weights.iter().map(|w| w * w).sum::<f64>().sqrt(),
         "n_training_samples": stack.labels.len(),
-        "n_features": rows.columns(),
+        "n_features": columns,
         "train_accuracy": hits as f64 / stack.labels.len() as f64,
         "training": sources.iter().map(Activations::provenance).collect::<Vec<_>>(),
         "cross_validation": cross_validation,
@@ -310,49 +331,122 @@ fn fit_all<'a>(
     weights: &[&[f64]],
     scaler: &dyn Fn(usize) -> &'a Scaler,
     estimator: Estimator,
-) -> Result<Vec<Fitted>> {
+    path: Option<&[f64]>,
+) -> Result<Vec<Vec<Fitted>>> {
+    let follow = |_: usize| lab.check_cancelled();
     if let Estimator::Logistic { c } = estimator {
         let tasks: Vec<Task> = weights
             .iter()
             .enumerate()
             .map(|(task, weights)| Task { labels, weights, scaler: scaler(task), c, start: None })
             .collect();
-        let follow = |_: usize| lab.check_cancelled();
         let options = logistic::Options { follow: &follow, ..logistic::Options::default() };
-        let fits = fit_logistic(rows, &tasks, &options)?;
-        return Ok(fits
-            .into_iter()
-            .map(|fit| Fitted { probe: fit.probe, certificate: json!(fit.certificate) })
-            .collect());
+        let fits = match path {
+            Some(path) => fit_path(rows, &tasks, path, &options)?,
+            None => vec![fit_logistic(rows, &tasks, &options)?],
+        };
+        let proved = |fit: logistic::Fit| Fitted { probe: fit.probe, certificate: json!(fit.certificate) };
+        return Ok(fits.into_iter().map(|fits| fits.into_iter().map(proved).collect()).collect());
     }
-    let one = |(task, weights): (usize, &&[f64])| {
+    let mut by_c: Vec<Vec<Fitted>> = (0..path.map_or(1, <[f64]>::len)).map(|_| Vec::new()).collect();
+    for (task, weights) in weights.iter().enumerate() {
         lab.check_cancelled()?;
-        let scaler = scaler(task);
-        Ok(match estimator {
-            Estimator::Logistic { .. } => unreachable!("fitted above"),
-            Estimator::SparseLogistic { c, l1_share } => {
-                let options = SparseLogisticOptions { c: vec![c], l1_ratio: l1_share, ..Default::default() };
-                let fit = fit_sparse_logistic(rows, labels, weights, scaler, &options)?.remove(0);
-                let certificate =
-                    json!({ "objective": fit.objective, "duality_gap": fit.gap, "violation": fit.violation });
-                Fitted { probe: fit.probe, certificate }
+        let of_task = fit_one(rows, labels, weights, scaler(task), estimator, path)?;
+        by_c.iter_mut().zip(of_task).for_each(|(fits, fit)| fits.push(fit));
+    }
+    Ok(by_c)
+}
+
+/// Fits of one set of row weights by anything but L2 logistic regression: one, or one per C.
+fn fit_one(
+    rows: &Rows,
+    labels: &[bool],
+    weights: &[f64],
+    scaler: &Scaler,
+    estimator: Estimator,
+    path: Option<&[f64]>,
+) -> Result<Vec<Fitted>> {
+    Ok(match estimator {
+        Estimator::Logistic { .. } => unreachable!("fitted together"),
+        Estimator::SparseLogistic { c, l1_share } => {
+            let c = path.map_or_else(|| vec![c], <[f64]>::to_vec);
+            let options = SparseLogisticOptions { c, l1_ratio: l1_share, ..Default::default() };
+            let fits = fit_sparse_logistic(rows, labels, weights, scaler, &options)?;
+            let proved = fits.into_iter().map(|fit| Fitted {
+                certificate: json!({ "objective": fit.objective, "duality_gap": fit.gap, "violation": fit.violation }),
+                probe: fit.probe,
+            });
+            proved.collect()
+        }
+        Estimator::Linfa { c } => {
+            let certificate = json!({ "solver": "linfa-logistic" });
+            vec![Fitted { probe: fit_with_linfa(rows, labels, weights, scaler, c)?, certificate }]
+        }
+        Estimator::Means => {
+            let fit = fit_means(rows, labels, weights, scaler, &MeansOptions::default())?;
+            vec![Fitted { probe: fit.probe, certificate: json!({ "distance_of_means": fit.distance }) }]
+        }
+        Estimator::Discriminant { shrinkage } => {
+            let options = DiscriminantOptions { shrinkage, ..DiscriminantOptions::default() };
+            let fit = fit_discriminant(rows, labels, weights, scaler, &options)?;
+            vec![Fitted { probe: fit.probe, certificate: json!({ "residual": fit.residual, "steps": fit.iterations }) }]
+        }
+    })
+}
+
+/// The declaration of `probe_path`.
+pub fn path_primitive() -> Primitive<Lab> {
+    Primitive::new("probe_path", run_path)
+        .about(
+            "Fits and checks a logistic probe at several C, each from the ones before, and tells for each C the AUROC of \
+             the folds, the number of weights that are not 0 and what proves the fit. Much cheaper than as many calls of \
+             `train_probe`. Returns an array of maps in the order of `c`. Waits.",
+        )
+        .input("sources", "Activations with labels; their rows are stacked in order.")
+        .input("c", "Inverse strengths of the penalty.")
+        .example("probe_path([train], [0.01, 0.1, 1.0, 10.0], #{ method: logistic(#{ penalty: l1() }) })")
+}
+
+fn run_path(
+    lab: &Lab,
+    call: &Call,
+    (sources, path): (Vec<Activations>, Vec<f64>),
+    options: Options,
+) -> Result<Plain<Value>> {
+    ensure!(!sources.is_empty() && !path.is_empty(), "`probe_path` needs sources and values of C";
+        help: "write `probe_path([data], [0.1, 1.0])`");
+    ensure!(
+        matches!(options.estimator(), Estimator::Logistic { .. } | Estimator::SparseLogistic { .. }),
+        "`{}` has no path over C", options.estimator().name(); help: "use `logistic(...)`"
+    );
+    ensure!(path.iter().all(|c| *c > 0.0 && c.is_finite()), "a C of {path:?} is not above 0"; help: "write numbers above 0");
+    let key = Key::new(call.primitive, call.version, call.inputs.clone(), call.options.clone().unwrap_or(Value::Null))?;
+    let fits = fits_of(&options, sources.len()) * path.len() as u64;
+    let outcome = lab.call(LabCall {
+        key,
+        options: serde_json::to_value(&options).map_err(|error| Error::internal(error.to_string()))?,
+        label: format!("path of {} values of C", path.len()),
+        stage: Stage::Probe,
+        missing: Box::new(move |_| Ok(fits)),
+        after: vec![],
+        work: Box::new(move |lab| {
+            let Fits { stack, folds, fitted, decisions, .. } = fit_folds(lab, &sources, &options, Some(&path))?;
+            let mut points = Vec::with_capacity(path.len());
+            for ((c, fitted), decisions) in path.iter().zip(&fitted).zip(&decisions) {
+                let mut check = match &folds {
+                    Some(folds) => cross_validate(&stack, folds, decisions)?.0,
+                    None => Value::Null,
+                };
+                check.as_object_mut().map(|fields| fields.remove("fold_of_row"));
+                let last = &fitted[fitted.len() - 1];
+                points.push(json!({
+                    "c": c, "non_zeros": last.probe.non_zeros(), "certificate": last.certificate, "cross_validation": check,
+                }));
             }
-            Estimator::Linfa { c } => Fitted {
-                probe: fit_with_linfa(rows, labels, weights, scaler, c)?,
-                certificate: json!({ "solver": "linfa-logistic" }),
-            },
-            Estimator::Means => {
-                let fit = fit_means(rows, labels, weights, scaler, &MeansOptions::default())?;
-                Fitted { probe: fit.probe, certificate: json!({ "distance_of_means": fit.distance }) }
-            }
-            Estimator::Discriminant { shrinkage } => {
-                let options = DiscriminantOptions { shrinkage, ..DiscriminantOptions::default() };
-                let fit = fit_discriminant(rows, labels, weights, scaler, &options)?;
-                Fitted { probe: fit.probe, certificate: json!({ "residual": fit.residual, "steps": fit.iterations }) }
-            }
-        })
-    };
-    weights.iter().enumerate().map(one).collect()
+            Ok(Value::Array(points))
+        }),
+    })?;
+    Ok(Plain((*lab.wait(&outcome)?).clone()))
 }
 
 /// AUROC of every fold on the rows it did not see, and those rows' scores.

@@ -47,7 +47,7 @@ pub struct Options<'a> {
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Options { tolerance: 1e-7, most_products: 20_000, follow: &|_| Ok(()) }
+        Options { tolerance: 1e-8, most_products: 20_000, follow: &|_| Ok(()) }
     }
 }
 
@@ -94,15 +94,67 @@ const DIRECT: usize = 256;
 /// # Errors
 /// A class without rows that count, a C that is not above 0, or a fit that does not reach the tolerance.
 pub fn fit_logistic(rows: &Rows, tasks: &[Task], options: &Options) -> Result<Vec<Fit>> {
+    let kernel = kernel_for(rows, tasks)?;
+    fit_with(rows, kernel.as_ref(), tasks, options)
+}
+
+/// Fits all tasks at every C of `path`, in ascending order of C, each from the fit before: `[c][task]`, in the order of
+/// `path`. The `c` and `start` of the tasks are not looked at. Inner products of rows are taken once for all.
+///
+/// # Errors
+/// As [`fit_logistic`].
+pub fn fit_path(rows: &Rows, tasks: &[Task], path: &[f64], options: &Options) -> Result<Vec<Vec<Fit>>> {
+    ensure!(path.iter().all(|c| *c > 0.0 && c.is_finite()), "`c` is not above 0 everywhere in {path:?}";
+        help: "write numbers above 0");
+    let kernel = kernel_for(rows, tasks)?;
+    let mut order: Vec<usize> = (0..path.len()).collect();
+    order.sort_by(|a, b| path[*a].total_cmp(&path[*b]));
+    let mut fits: Vec<Vec<Fit>> = vec![Vec::new(); path.len()];
+    // Duals move smoothly with the logarithm of C: the line through the two fits before points near the next one.
+    let mut last: Option<usize> = None;
+    let mut trail: Vec<(f64, Vec<Vec<f64>>)> = Vec::new();
+    for place in order {
+        if let Some(last) = last {
+            let duals = fits[last].iter_mut().map(|fit: &mut Fit| std::mem::take(&mut fit.dual)).collect();
+            trail.push((path[last].ln(), duals));
+        }
+        let starts: Vec<Vec<f64>> = match trail.as_slice() {
+            [.., (c0, first), (c1, second)] if c1 > c0 => {
+                let ahead = (path[place].ln() - c1) / (c1 - c0);
+                let line = |(a, b): (&f64, &f64)| b + ahead * (b - a);
+                first.iter().zip(second).map(|(a, b)| a.iter().zip(b).map(line).collect()).collect()
+            }
+            [.., (_, second)] => second.clone(),
+            [] => Vec::new(),
+        };
+        if trail.len() > 1 {
+            trail.remove(0);
+        }
+        let tasks: Vec<Task> = tasks
+            .iter()
+            .enumerate()
+            .map(|(index, task)| Task { c: path[place], start: starts.get(index).map(Vec::as_slice), ..*task })
+            .collect();
+        fits[place] = fit_with(rows, kernel.as_ref(), &tasks, options)?;
+        last = Some(place);
+    }
+    Ok(fits)
+}
+
+/// The inner products that fits with many features need; checks the tasks.
+fn kernel_for(rows: &Rows, tasks: &[Task]) -> Result<Option<kernel::Kernel>> {
     for task in tasks {
         check(rows, task)?;
     }
-    if rows.columns() <= DIRECT {
+    Ok((rows.columns() > DIRECT).then(|| kernel::Kernel::new(rows, tasks)))
+}
+
+fn fit_with(rows: &Rows, kernel: Option<&kernel::Kernel>, tasks: &[Task], options: &Options) -> Result<Vec<Fit>> {
+    let Some(kernel) = kernel else {
         return tasks.par_iter().map(|task| direct::fit(rows, task, options)).collect();
-    }
-    let kernel = kernel::Kernel::new(rows, tasks);
+    };
     let packs: Result<Vec<Vec<Fit>>> =
-        tasks.par_chunks(LANES).map(|tasks| pack::fit(rows, &kernel, tasks, options)).collect();
+        tasks.par_chunks(LANES).map(|tasks| pack::fit(rows, kernel, tasks, options)).collect();
     Ok(packs?.into_iter().flatten().collect())
 }
 

@@ -353,6 +353,26 @@ fn a_warm_start_reaches_the_same_optimum_sooner() {
 }
 
 #[test]
+fn a_path_is_its_fits_in_any_order_of_c() {
+    for columns in [40, 400] {
+        let all = values(120, columns, 5);
+        let matrix = dense(120, columns, all);
+        let rows = Rows::new(&[&matrix]).unwrap();
+        let labels: Vec<bool> = (0..120).map(|row| (row * row) % 7 < 3).collect();
+        let weights = vec![1.0; 120];
+        let scaler = fit_scalers(&rows, &[&weights]).remove(0);
+        let task = |c| Task { labels: &labels, weights: &weights, scaler: &scaler, c, start: None };
+        let path = [1.0, 0.01, 0.1];
+        let fits = fit_path(&rows, &[task(7.0)], &path, &tight()).unwrap();
+        for (c, fits) in path.iter().zip(&fits) {
+            let alone = fit_logistic(&rows, &[task(*c)], &tight()).unwrap();
+            assert_near(&fits[0], &alone[0], 1e-6);
+        }
+        assert!(fit_path(&rows, &[task(1.0)], &[1.0, 0.0], &tight()).is_err());
+    }
+}
+
+#[test]
 fn every_fold_with_its_own_scaler_reaches_its_own_optimum() {
     let problem = Problem::made(120, 60, 18);
     let folds: Vec<Vec<f64>> =
