@@ -453,9 +453,9 @@ fn run_path(
 fn cross_validate(stack: &Stack, folds: &folds::Folds, decisions: &[Vec<f64>]) -> Result<(Value, Vec<f64>)> {
     let mut scores = vec![0.0; stack.labels.len()];
     let (mut areas, mut reasons) = (Vec::new(), Vec::new());
-    for fold in 0..folds.count() {
+    for (fold, decisions) in decisions[..folds.count()].iter().enumerate() {
         let held_out = folds.test_rows(fold);
-        let fold_scores: Vec<f64> = held_out.iter().map(|row| decisions[fold][stack.places[*row]]).collect();
+        let fold_scores: Vec<f64> = held_out.iter().map(|row| decisions[stack.places[*row]]).collect();
         let fold_labels: Vec<bool> = held_out.iter().map(|row| stack.labels[*row]).collect();
         held_out.iter().zip(&fold_scores).for_each(|(row, score)| scores[*row] = *score);
         match TwoClasses::new(&fold_scores, &fold_labels, None) {

@@ -18,6 +18,8 @@ pub struct Rows<'a> {
     blocks: Vec<Block>,
     /// Blocks whose sums are taken together, about equally much to read.
     groups: Vec<std::ops::Range<usize>>,
+    /// Features of a tile.
+    tile: usize,
     /// Where every tile of features starts among the values of a row: (row, tiles + 1); 0 for dense parts.
     tiles: Vec<u32>,
 }
@@ -33,8 +35,10 @@ struct Block {
 /// Sums over rows are taken in up to this many groups, whatever the number of threads; in fewer where a group would have
 /// less to read than to add up.
 const GROUPS: usize = 8;
-/// Features that a sum over rows updates at a time, so that the sums stay in the first-level cache.
+/// Features that a pass takes at a time, so that their vectors stay in the first-level cache.
 const TILE: usize = 512;
+/// Values that a row has in a tile on average at least; where it has fewer, a tile is all features.
+const LEAST_IN_TILE: usize = 16;
 
 impl<'a> Rows<'a> {
     /// # Errors
@@ -76,8 +80,9 @@ impl<'a> Rows<'a> {
                 start = block + 1;
             }
         }
-        let tiles = blocks.par_iter().flat_map_iter(|block| tile_starts(parts[block.part], block)).collect();
-        Ok(Rows { parts: parts.to_vec(), rows: first, columns, active: total, blocks, groups, tiles })
+        let tile = if total * TILE >= LEAST_IN_TILE * first * columns { TILE } else { columns.max(1) };
+        let tiles = blocks.par_iter().flat_map_iter(|block| tile_starts(parts[block.part], block, tile)).collect();
+        Ok(Rows { parts: parts.to_vec(), rows: first, columns, active: total, blocks, groups, tile, tiles })
     }
     /// Rows of all parts.
     pub fn rows(&self) -> usize {
@@ -98,7 +103,7 @@ impl<'a> Rows<'a> {
         }
     }
     fn tiles_of(&self, block: &Block) -> &[u32] {
-        let width = self.columns.div_ceil(TILE) + 1;
+        let width = self.columns.div_ceil(self.tile) + 1;
         &self.tiles[block.first * width..][..(block.to - block.from) * width]
     }
     /// Values that a pass reads: those that are not 0, or all of dense parts.
@@ -111,8 +116,8 @@ impl<'a> Rows<'a> {
     }
 }
 
-fn tile_starts(matrix: &Matrix, block: &Block) -> Vec<u32> {
-    let ends = || (0..=matrix.columns().div_ceil(TILE)).map(|tile| tile * TILE);
+fn tile_starts(matrix: &Matrix, block: &Block, tile: usize) -> Vec<u32> {
+    let ends = || (0..=matrix.columns().div_ceil(tile)).map(|number| number * tile);
     let of_row = |columns: &[u32]| -> Vec<u32> {
         ends().map(|end| columns.partition_point(|column| (*column as usize) < end) as u32).collect()
     };
@@ -178,14 +183,14 @@ pub fn mapped_product<T: Lane, const L: usize>(
         match rows.parts[block.part].values() {
             Values::Dense32(all) => {
                 let x = Dense { values: all, columns: rows.columns };
-                vector::run(Gather { x, v, out, from, map, wanted, tiles });
+                vector::run(Gather { x, v, out, from, map, wanted, tiles, tile: rows.tile });
             }
             Values::Dense64(all) => {
                 let x = Dense { values: all, columns: rows.columns };
-                vector::run(Gather { x, v, out, from, map, wanted, tiles });
+                vector::run(Gather { x, v, out, from, map, wanted, tiles, tile: rows.tile });
             }
-            Values::Sparse32(x) => vector::run(Gather { x, v, out, from, map, wanted, tiles }),
-            Values::Sparse64(x) => vector::run(Gather { x, v, out, from, map, wanted, tiles }),
+            Values::Sparse32(x) => vector::run(Gather { x, v, out, from, map, wanted, tiles, tile: rows.tile }),
+            Values::Sparse64(x) => vector::run(Gather { x, v, out, from, map, wanted, tiles, tile: rows.tile }),
         }
     });
     out
@@ -211,14 +216,14 @@ pub fn transposed_product<T: Lane, const L: usize>(
                 match rows.parts[block.part].values() {
                     Values::Dense32(all) => {
                         let x = Dense { values: all, columns: rows.columns };
-                        vector::run(Scatter { x, u, out, from, map, tiles });
+                        vector::run(Scatter { x, u, out, from, map, tiles, tile: rows.tile });
                     }
                     Values::Dense64(all) => {
                         let x = Dense { values: all, columns: rows.columns };
-                        vector::run(Scatter { x, u, out, from, map, tiles });
+                        vector::run(Scatter { x, u, out, from, map, tiles, tile: rows.tile });
                     }
-                    Values::Sparse32(x) => vector::run(Scatter { x, u, out, from, map, tiles }),
-                    Values::Sparse64(x) => vector::run(Scatter { x, u, out, from, map, tiles }),
+                    Values::Sparse32(x) => vector::run(Scatter { x, u, out, from, map, tiles, tile: rows.tile }),
+                    Values::Sparse64(x) => vector::run(Scatter { x, u, out, from, map, tiles, tile: rows.tile }),
                 }
             }
             sum
@@ -275,6 +280,7 @@ struct Gather<'a, X, T, const L: usize, F, W> {
     map: F,
     wanted: W,
     tiles: &'a [u32],
+    tile: usize,
 }
 
 impl<X: Layout, T: Lane, const L: usize, F: Fn(f64, usize) -> T, W: Fn(usize) -> bool> Task
@@ -282,9 +288,9 @@ impl<X: Layout, T: Lane, const L: usize, F: Fn(f64, usize) -> T, W: Fn(usize) ->
 {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        let width = self.v.len().div_ceil(TILE) + 1;
-        for (tile, v) in self.v.chunks(TILE).enumerate() {
-            let first = tile * TILE;
+        let width = self.v.len().div_ceil(self.tile) + 1;
+        for (tile, v) in self.v.chunks(self.tile).enumerate() {
+            let first = tile * self.tile;
             for (index, out) in self.out.iter_mut().enumerate().filter(|(index, _)| (self.wanted)(self.from + index)) {
                 // Four sums at a time hide the latency of an addition.
                 let mut sums = [[T::default(); L]; 4];
@@ -341,14 +347,15 @@ struct Scatter<'a, X, T, const L: usize, F> {
     from: usize,
     map: F,
     tiles: &'a [u32],
+    tile: usize,
 }
 
 impl<X: Layout, T: Lane, const L: usize, F: Fn(f64, usize) -> T> Task for Scatter<'_, X, T, L, F> {
     #[inline(always)]
     fn run<const FUSED: bool>(self) {
-        let width = self.out.len().div_ceil(TILE) + 1;
-        for (tile, out) in self.out.chunks_mut(TILE).enumerate() {
-            let first = tile * TILE;
+        let width = self.out.len().div_ceil(self.tile) + 1;
+        for (tile, out) in self.out.chunks_mut(self.tile).enumerate() {
+            let first = tile * self.tile;
             for (index, u) in self.u.iter().enumerate().filter(|(_, u)| **u != [T::default(); L]) {
                 match self.x.row(self.from + index) {
                     (Some(columns), values) => {
@@ -384,7 +391,7 @@ mod tests {
 
     fn value(row: usize, column: usize) -> f64 {
         let mixed = (row * 7919 + column * 104_729 + row * column * 31) % 1009;
-        if mixed % 3 == 0 { 0.0 } else { mixed as f64 / 64.0 - 7.0 }
+        if mixed.is_multiple_of(3) { 0.0 } else { mixed as f64 / 64.0 - 7.0 }
     }
 
     fn wave(index: usize) -> f64 {
