@@ -152,17 +152,7 @@ impl Lab {
             }
         })?;
         let seconds = clock.elapsed().as_secs_f64();
-        self.inner.store.put_call(&CallRecord {
-            key: call.key,
-            options: Some(call.options),
-            output: Some(output.clone()),
-            blob: output.get("blob").and_then(Value::as_str).and_then(Digest::parse),
-            started_at,
-            seconds,
-            program: concat!("drylab ", env!("CARGO_PKG_VERSION")).to_string(),
-            run: self.inner.settings.run.clone(),
-            host: host_name(),
-        })?;
+        self.record(call.key, call.options, output.clone(), started_at, seconds)?;
         send(event::Outcome::Finished { seconds });
         Ok(output)
     }
@@ -175,13 +165,17 @@ impl Lab {
 
     /// Remembers what was found out without a call of its own, such as what a file is like.
     pub fn remember(&self, key: Key, options: Value, output: Value) -> Result<()> {
+        self.record(key, options, output, SystemTime::now(), 0.0)
+    }
+
+    fn record(&self, key: Key, options: Value, output: Value, started_at: SystemTime, seconds: f64) -> Result<()> {
         self.inner.store.put_call(&CallRecord {
             key,
             options: Some(options),
+            blob: output.get("blob").and_then(Value::as_str).and_then(Digest::parse),
             output: Some(output),
-            blob: None,
-            started_at: SystemTime::now(),
-            seconds: 0.0,
+            started_at,
+            seconds,
             program: concat!("drylab ", env!("CARGO_PKG_VERSION")).to_string(),
             run: self.inner.settings.run.clone(),
             host: host_name(),

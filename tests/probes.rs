@@ -125,7 +125,7 @@ let loaded = load_probe(\"probes/exact\");
 print(evaluate_probe(exact, test).values.ranking.two_classes.auroc == evaluate_probe(loaded, test).values.ranking.two_classes.auroc);
 for method in [logistic_linfa(#{ c: 0.1 }), logistic(#{ c: 0.1, penalty: l1() }), lda(), difference_of_means()] {
     let probe = train_probe([train], #{ method: method });
-    print(`${probe.name}: ${probe.cross_validation.auroc_mean > 0.6}, ${probe.non_zeros <= 256}`);
+    print(`${probe.name}: ${probe.cross_validation.auroc_mean > 0.6}, ${probe.non_zeros > 0}`);
 }
 let shuffled = train_probe([train], #{ method: logistic(#{ c: 0.1 }), shuffle_labels: 1, folds: group_folds() });
 let path = probe_path([train], [0.01, 0.1], #{ method: logistic(#{ penalty: l1() }) });

@@ -1,4 +1,4 @@
-//! Arithmetic on rows of f32 with the processor's vector units, chosen at run time; the only unsafe module.
+//! Arithmetic on rows of f32 with the processor's vector units, chosen at run time; unsafe as `probe::vector` is.
 //!
 //! Every sum is taken in an order that depends on the length of the row alone, never on how many rows there are or
 //! which vector unit computes it: a row's result is the same bits in any company, and the same on every machine that

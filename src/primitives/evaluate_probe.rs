@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::activations::Activations;
 use super::probe::Probe;
+use super::train_probe::LOG_ODDS;
 use crate::engine::deferred::Deferred;
 use crate::error::{Error, Result, ensure};
 use crate::handle;
@@ -126,11 +127,7 @@ fn run(lab: &Lab, call: &Call, (probe, data): (Probe, Activations), options: Opt
 fn measured(lab: &Lab, probe: &Probe, data: &Activations, options: &Options) -> Result<Value> {
     let (how, scores) = scores_of(lab, probe, data, options.scores)?;
     let labels = data.labels()?;
-    // A saved probe says what it was fitted with in words.
-    let logistic = match probe.outcome()? {
-        Some(record) => record["log_odds"].as_bool().unwrap_or(false),
-        None => probe.method()?.contains("logistic"),
-    };
+    let logistic = probe.description()?.facts.get(LOG_ODDS).and_then(Value::as_bool).unwrap_or(false);
     let probabilities: Option<Vec<f64>> = logistic.then(|| scores.iter().map(|score| probability(*score)).collect());
     let groups = data.file_groups().map(|groups| numbered(data.chosen().into_iter().map(|row| groups[row].as_str())));
     let mut thresholds = Vec::new();

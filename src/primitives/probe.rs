@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::handle;
 use crate::lab::Lab;
 use crate::probe::linear::Linear;
-use crate::probe::saved::{check_applies, from_files};
+use crate::probe::saved::{Description, check_applies, from_files};
 use crate::script::declaration::{Call, Primitive};
 use crate::script::handle::{Handle, HandleType, Plain};
 
@@ -105,10 +105,10 @@ impl Probe {
             (Source::Training(_), None) => Err(Error::internal("a fit without a record")),
         }
     }
-    /// What it was fitted with, in words, as its description says.
-    pub fn method(&self) -> Result<String> {
+    /// What its file of words says of it, inside a call that came after [`Probe::after`].
+    pub fn description(&self) -> Result<Description> {
         let (json, tensors) = self.files(self.outcome()?.as_deref())?;
-        Ok(from_files(&json, &tensors)?.1.method)
+        Ok(from_files(&json, &tensors)?.1)
     }
     /// Its weights, for activations with this many features; inside a call that came after [`Probe::after`].
     pub fn linear(&self, features: usize) -> Result<Linear> {

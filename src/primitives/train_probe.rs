@@ -25,6 +25,9 @@ use crate::script::declaration::{Call, Primitive};
 use crate::script::handle::Plain;
 use crate::store::Key;
 
+/// The fact of a saved probe that tells whether its decision values are log-odds.
+pub const LOG_ODDS: &str = "decisions_are_log_odds";
+
 /// Rows from which a fold's standardisation is taken.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -272,13 +275,12 @@ fn fit(lab: &Lab, sources: &[Activations], options: &Options) -> Result<Value> {
         columns,
         training: training.collect(),
         certificate: Some(last.certificate.clone()),
-        facts: Default::default(),
+        facts: [(LOG_ODDS.to_string(), json!(options.estimator().gives_log_odds()))].into(),
     };
     let (json, tensors) = to_files(&last.probe, &description)?;
     let blob = lab.store().put_blob(&tensors)?;
     Ok(json!({
         "blob": blob,
-        "log_odds": options.estimator().gives_log_odds(),
         "left_out": if options.plan() == Plan::Sources { "source" } else { "fold" },
         "description": json,
         "certificate": last.certificate,

@@ -10,7 +10,7 @@ pub(super) fn t_quantile(confidence: f64, degrees_of_freedom: f64) -> f64 {
 }
 
 /// The same for the normal distribution; 1.96 for 95 %.
-pub(super) fn normal_quantile(confidence: f64) -> f64 {
+pub(crate) fn normal_quantile(confidence: f64) -> f64 {
     Normal::standard().inverse_cdf(0.5 + confidence / 2.0)
 }
 

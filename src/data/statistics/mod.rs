@@ -18,6 +18,7 @@ mod tests;
 use serde::{Deserialize, Serialize};
 
 pub use difference::{Design, Difference, compare, paired, suitable_design, welch};
+pub(crate) use distribution::normal_quantile;
 pub use estimate::{Estimate, estimate};
 pub use holm::holm;
 pub use interval::{Interval, clustered_standard_error, logit_t, t_interval, wilson};

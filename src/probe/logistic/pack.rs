@@ -24,7 +24,7 @@ const MOST_ROUNDS: usize = 400;
 const STALLED: usize = 25;
 /// The residual is the first guess of a step unless that makes the square of what is left this many times larger.
 const GUESSED: f64 = 1e4;
-/// And to this share at worst.
+/// A Newton step is solved to this share of its right-hand side at worst.
 const COARSEST: f64 = 0.5;
 
 /// One value per lane.

@@ -1,9 +1,8 @@
 //! One measured number with its interval, its confidence and the words that say how the interval was made.
 
 use serde::{Deserialize, Serialize};
-use statrs::distribution::{ContinuousCDF, Normal};
 
-use crate::data::statistics::{Interval, Observation, Range, estimate};
+use crate::data::statistics::{Interval, Observation, Range, estimate, normal_quantile};
 use crate::error::{Result, ensure};
 
 /// A number and how sure it is.
@@ -88,7 +87,7 @@ pub(super) fn normal_reach(confidence: f64) -> Result<f64> {
         confidence > 0.0 && confidence < 1.0,
         "a confidence lies between 0 and 1, found `{confidence}`"; help: "write 0.95 for 95 %"
     );
-    Ok(Normal::standard().inverse_cdf(0.5 + confidence / 2.0))
+    Ok(normal_quantile(confidence))
 }
 
 /// The value below which this share of the sorted values lies, with straight lines between neighbours (type 7 of

@@ -147,7 +147,7 @@ fn delong_is_the_variance_of_the_placements() {
 
 /// Section 4.2 of the reference on probes. The fixture holds the scores, so nothing has to be there.
 #[test]
-fn the_detector_has_the_published_numbers_of_the_shared_data() {
+fn the_detector_has_the_published_numbers() {
     let set = golden().sets.remove(0);
     let found = measured(&set);
     let near = |found: f64, expected: f64| assert!((found / expected - 1.0).abs() < 1e-6, "{found} {expected}");
