@@ -2,6 +2,7 @@
 
 mod event;
 mod files;
+pub mod providers;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -13,15 +14,18 @@ use serde_json::Value;
 
 use crate::data::dataset::Dataset;
 use crate::data::digest::Digest;
-use crate::engine::Engine;
 use crate::engine::deferred::Deferred;
+use crate::engine::{Engine, Turn};
 use crate::error::{Error, Kind, Result};
 use crate::model::config::Config;
 use crate::model::weights::Weights;
+use crate::provider::endpoint::Endpoint;
+use crate::provider::settings::ProviderSettings;
 use crate::store::{CallRecord, Key, Store};
 
 pub use event::{Event, Events, Outcome, Stage};
 pub use files::Files;
+use providers::Providers;
 
 /// How a lab is set up; none of it changes a result.
 #[derive(Clone, Debug)]
@@ -38,6 +42,8 @@ pub struct Settings {
     pub run: String,
     /// Only find out what would be done.
     pub planning: bool,
+    /// Reach no provider.
+    pub offline: bool,
     /// First line of the script's `//!` text: the title of figures and reports.
     pub title: String,
     /// The rest of that text.
@@ -55,6 +61,7 @@ struct Inner {
     files: Files,
     store: Store,
     engine: Engine,
+    providers: Providers,
     events: Events,
     cancelled: Arc<AtomicBool>,
     weights: Mutex<HashMap<Digest, Arc<Weights>>>,
@@ -76,6 +83,8 @@ pub struct Call {
     pub label: String,
     /// What kind of work it is.
     pub stage: Stage,
+    /// Whether it computes here or waits for a provider.
+    pub turn: Turn,
     /// Pieces of work in it that are not in the store yet; asked only when the call itself is not.
     pub missing: Work<u64>,
     /// Calls whose outcome it needs.
@@ -93,11 +102,13 @@ impl Lab {
         }
         let engine = Engine::new(settings.jobs)?;
         let files = Files::new(&settings.project, &settings.readable)?;
+        let providers = Providers::read(&settings.project, settings.offline)?;
         let inner = Inner {
             settings,
             files,
             store,
             engine,
+            providers,
             events,
             cancelled,
             weights: Mutex::default(),
@@ -131,7 +142,7 @@ impl Lab {
         }
         self.send(event(event::Outcome::Queued));
         let (lab, after) = (self.clone(), call.after.clone());
-        Ok(self.inner.engine.start(key, after, move || lab.work(call)))
+        Ok(self.inner.engine.start(key, after, call.turn, move || lab.work(call)))
     }
 
     /// Runs in the engine: works under the key's lock, so that two processes do not do the same.
@@ -185,6 +196,19 @@ impl Lab {
     /// Waits for an outcome; called by whatever reads a value, never inside a call.
     pub fn wait(&self, deferred: &Deferred<Value>) -> Result<Arc<Value>> {
         self.inner.engine.wait(deferred)
+    }
+
+    /// What is known about a provider; needs no key.
+    pub fn provider(&self, name: &str) -> Result<ProviderSettings> {
+        self.inner.providers.settings(name)
+    }
+    /// A provider by the name or address that stands in a model id.
+    pub fn endpoint(&self, name: &str) -> Result<Endpoint> {
+        self.inner.providers.endpoint(name)
+    }
+    /// Waits for something of a provider, on the calling thread: inside a call, or where a script waits.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.inner.engine.block_on(future)
     }
 
     /// What is remembered.
@@ -331,6 +355,7 @@ mod tests {
             jobs: 2,
             run: "test-001".to_string(),
             planning,
+            offline: false,
             title: String::new(),
             question: String::new(),
         };
@@ -344,6 +369,7 @@ mod tests {
             options: Value::Null,
             label: "test".to_string(),
             stage: Stage::Judge,
+            turn: Turn::Compute,
             missing: Box::new(|_| Ok(3)),
             after: vec![],
             work: Box::new(move |_| {

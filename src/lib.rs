@@ -4,6 +4,7 @@
 //! error       one error type: message, kind, help
 //! data        plain types and pure functions: rows, mixing, the organism's world, scores, statistics. No I/O, no async
 //! store       keys, blobs, the SQLite index: everything that is remembered
+//! provider    models behind an API: requests, limits, faults, jobs that are launched exactly once
 //! model       networks: tokenizer, chat format, forward, backward, sampling
 //! train       one loop, its schedule, optimizer and objectives
 //! judge       one file per judge
@@ -21,10 +22,10 @@
 //!
 //! Each is kept by a test, most of them by `tests/house.rs`.
 //!
-//! * Crafts (store, model, train, judge, probe, plot) know neither each other, save `train` its `model`, nor Rhai, nor the
-//!   command line.
+//! * Crafts (store, provider, model, train, judge, probe, plot) know neither each other, save `train` its `model` and
+//!   `provider` its `store`, nor Rhai, nor the command line.
 //! * Only `cli` prints and exits; only `lab` and what lies below it in the list touch the project's files, the clock and the
-//!   environment.
+//!   environment; `provider`, whose matter is waiting, reads the clock too.
 //! * A primitive is declared once; binding, checks, keys, manual and reference page derive from the declaration.
 //! * Options hold what changes the result and nothing else. A key is a digest of primitive, version, inputs by content
 //!   and the options that differ from their default.
@@ -48,6 +49,7 @@ pub mod model;
 pub mod plot;
 pub mod primitives;
 pub mod probe;
+pub mod provider;
 pub mod run;
 pub mod script;
 pub mod store;

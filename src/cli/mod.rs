@@ -52,6 +52,9 @@ pub(crate) struct Script {
     /// Calls that compute at a time [default: the machine's cores]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+    /// Reach no provider: only what runs here and what is in the store
+    #[arg(long)]
+    offline: bool,
     /// Folder of the store [default: results/store]
     #[arg(long, value_name = "FOLDER")]
     store: Option<PathBuf>,

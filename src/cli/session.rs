@@ -84,6 +84,7 @@ pub fn open_lab(
         jobs: script.jobs.unwrap_or(cores).max(1),
         run: run.unwrap_or_default().to_string(),
         planning: run.is_none(),
+        offline: script.offline,
         title,
         question,
     };

@@ -14,6 +14,15 @@ use crate::error::{Error, Result};
 use deferred::Deferred;
 use turns::Turns;
 
+/// What a call mostly does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Turn {
+    /// It computes, so it takes one of the engine's turns.
+    Compute,
+    /// It waits for a provider, and many may do so at a time.
+    Wait,
+}
+
 /// Runs calls in the background. Equal calls in flight are one execution; of those that are ready the oldest runs.
 #[derive(Debug)]
 pub struct Engine {
@@ -26,7 +35,7 @@ pub struct Engine {
 impl Engine {
     /// An engine that computes `jobs` calls at a time.
     pub fn new(jobs: usize) -> Result<Self> {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_time().build()?;
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         Ok(Engine {
             runtime: Some(runtime),
             turns: Turns::new(jobs),
@@ -45,12 +54,13 @@ impl Engine {
         self.calls.lock().expect("no panic while holding the calls").insert(key, outcome);
     }
 
-    /// Runs `work` once everything in `after` is there and a turn is free. The first failure in `after` becomes the
-    /// outcome, and `work` is not run.
+    /// Runs `work` once everything in `after` is there and a turn is free, or at once where it only waits for others
+    /// and so needs no `turn`. The first failure in `after` becomes the outcome, and `work` is not run.
     pub fn start(
         &self,
         key: Digest,
         after: Vec<Deferred<Value>>,
+        turn: Turn,
         work: impl FnOnce() -> Result<Value> + Send + 'static,
     ) -> Deferred<Value> {
         let mut calls = self.calls.lock().expect("no panic while holding the calls");
@@ -66,7 +76,10 @@ impl Engine {
                     return promise.keep(Err(error));
                 }
             }
-            let _turn = turns.take(age).await;
+            let _turn = match turn {
+                Turn::Compute => Some(turns.take(age).await),
+                Turn::Wait => None,
+            };
             let outcome = tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(describe_panic(panic)));
             promise.keep(outcome.map(std::sync::Arc::new));
         });
@@ -79,6 +92,11 @@ impl Engine {
             Some(outcome) => outcome,
             None => self.runtime().block_on(deferred.wait()),
         }
+    }
+
+    /// Runs something that waits for the network, on the calling thread, which must not be one of the runtime's own.
+    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime().block_on(future)
     }
 
     /// Waits for every call; of several failures always the same one, whatever ended first.
@@ -127,7 +145,7 @@ mod tests {
         let runs = Arc::new(AtomicU64::new(0));
         let start = || {
             let runs = runs.clone();
-            engine.start(Digest::of(b"call"), vec![], move || {
+            engine.start(Digest::of(b"call"), vec![], Turn::Compute, move || {
                 runs.fetch_add(1, Ordering::SeqCst);
                 Ok(json!(7))
             })
@@ -141,15 +159,15 @@ mod tests {
     #[test]
     fn failure_of_an_input_is_the_outcome() {
         let engine = Engine::new(1).unwrap();
-        let bad = engine.start(Digest::of(b"bad"), vec![], || Err(Error::experiment("no")));
-        let next = engine.start(Digest::of(b"next"), vec![bad], || Ok(json!(1)));
+        let bad = engine.start(Digest::of(b"bad"), vec![], Turn::Compute, || Err(Error::experiment("no")));
+        let next = engine.start(Digest::of(b"next"), vec![bad], Turn::Compute, || Ok(json!(1)));
         assert_eq!(engine.wait(&next).unwrap_err().message, "no");
     }
 
     #[test]
     fn a_panic_is_an_error_with_its_message() {
         let engine = Engine::new(1).unwrap();
-        let call = engine.start(Digest::of(b"panic"), vec![], || panic!("boom {}", 1));
+        let call = engine.start(Digest::of(b"panic"), vec![], Turn::Compute, || panic!("boom {}", 1));
         assert_eq!(engine.wait(&call).unwrap_err().message, "a call panicked: boom 1");
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::activations::Activations;
+use crate::engine::Turn;
 use crate::error::{Error, Result, ensure};
 use crate::lab::{Call as LabCall, Event, Lab, Stage};
 use crate::probe::audit::{self, Source};
@@ -79,6 +80,7 @@ fn run(
         options: serde_json::to_value(&options).map_err(|error| Error::internal(error.to_string()))?,
         label: format!("audit of {} training and {} evaluation sources", training.len(), evaluation.len()),
         stage: Stage::Probe,
+        turn: Turn::Compute,
         missing: Box::new(|_| Ok(0)),
         after: vec![],
         work: Box::new(move |lab| find(lab, &training, &evaluation, &options)),

@@ -13,6 +13,7 @@ use super::model::Model;
 use crate::data::chat::Role;
 use crate::data::digest::Digest;
 use crate::data::evaluation::{Evaluation as Definition, Judge, Scores};
+use crate::engine::Turn;
 use crate::engine::deferred::Deferred;
 use crate::error::{Error, Result, ensure};
 use crate::handle;
@@ -138,6 +139,7 @@ fn run(lab: &Lab, call: &Call, (model, evaluations): (Model, Vec<Evaluation>), o
             }),
             label: format!("{}: {}", model.name(), definition.id),
             stage: Stage::Evaluate,
+            turn: Turn::Compute,
             missing: Box::new(move |lab| answers::count_missing(lab, &missing.0, &missing.1)),
             after: model.after().into_iter().chain(fits.iter().map(|(_, fit)| fit.clone())).collect(),
             work: Box::new(move |lab| {
@@ -197,6 +199,7 @@ fn fit_classifiers(lab: &Lab, evaluation: &Definition) -> Result<Vec<Fit>> {
             options: Value::Null,
             label: "text classifier".to_string(),
             stage: Stage::Judge,
+            turn: Turn::Compute,
             missing: Box::new(move |_| Ok(count)),
             after: vec![],
             work: Box::new(move |lab| {

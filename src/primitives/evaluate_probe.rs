@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::activations::Activations;
 use super::probe::Probe;
 use super::train_probe::LOG_ODDS;
+use crate::engine::Turn;
 use crate::engine::deferred::Deferred;
 use crate::error::{Error, Result, ensure};
 use crate::handle;
@@ -117,6 +118,7 @@ fn run(lab: &Lab, call: &Call, (probe, data): (Probe, Activations), options: Opt
         options: serde_json::to_value(&options).map_err(|error| Error::internal(error.to_string()))?,
         label: format!("measure {name}"),
         stage: Stage::Probe,
+        turn: Turn::Compute,
         missing: Box::new(|_| Ok(0)),
         after,
         work: Box::new(move |lab| measured(lab, &probe, &data, &options)),
@@ -249,6 +251,7 @@ fn compare(lab: &Lab, call: &Call, (a, b, data): (Probe, Probe, Activations), _:
         options: Value::Null,
         label: format!("compare `{}` with `{}` on {}", a.name(), b.name(), data.name()),
         stage: Stage::Probe,
+        turn: Turn::Compute,
         missing: Box::new(|_| Ok(0)),
         after: [a.after(), b.after()].concat(),
         work: Box::new(move |lab| {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::dataset::Dataset;
 use super::model::Model;
 use crate::data::digest::Digest;
+use crate::engine::Turn;
 use crate::error::{Error, Result, ensure};
 use crate::handle;
 use crate::lab::{Call as LabCall, Event, Lab, Stage};
@@ -155,6 +156,7 @@ fn run(lab: &Lab, call: &Call, (base, data): (Model, Dataset), options: Options)
         options: serde_json::to_value(&options).map_err(|error| Error::internal(error.to_string()))?,
         label: format!("{}; training seed {}", data.rows.name(), options.seed),
         stage: Stage::FineTune,
+        turn: Turn::Compute,
         missing: Box::new(move |_| Ok(rows)),
         after: base.after(),
         work: Box::new(move |lab| finetune(lab, digest, &base, &data, &options)),

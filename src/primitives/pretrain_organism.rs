@@ -10,6 +10,7 @@ use super::launch_finetune::{finish_training, follow};
 use super::model::Model;
 use crate::data::digest::Digest;
 use crate::data::world::{Priors, World};
+use crate::engine::Turn;
 use crate::error::{Error, Result, ensure};
 use crate::lab::{Call as LabCall, Event, Lab, Stage};
 use crate::model::chat::encode_rows;
@@ -96,6 +97,7 @@ fn run(lab: &Lab, call: &Call, _: (), options: Options) -> Result<Model> {
         options: described.clone(),
         label: format!("organism on {} documents ({})", options.documents, options.seed),
         stage: Stage::Pretrain,
+        turn: Turn::Compute,
         missing: Box::new(move |_| Ok(documents)),
         after: vec![],
         work: Box::new(move |lab| pretrain(lab, digest, &training.0, &training.1, &training.2)),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::activations::Activations;
 use super::probe::Probe;
 use super::probe_method::{Estimator, Folds, Plan, ProbeMethod};
+use crate::engine::Turn;
 use crate::error::{Error, Result, ensure};
 use crate::lab::{Call as LabCall, Event, Lab, Stage};
 use crate::probe::discriminant::{DiscriminantOptions, fit_discriminant};
@@ -125,6 +126,7 @@ fn run(lab: &Lab, call: &Call, (sources,): (Vec<Activations>,), options: Options
         options: serde_json::to_value(&options).map_err(|error| Error::internal(error.to_string()))?,
         label: label.clone(),
         stage: Stage::Probe,
+        turn: Turn::Compute,
         missing: Box::new(move |_| Ok(fits)),
         after: vec![],
         work: Box::new(move |lab| fit(lab, &work_sources, &options)),
@@ -429,6 +431,7 @@ fn run_path(
         options: serde_json::to_value(&options).map_err(|error| Error::internal(error.to_string()))?,
         label: format!("path of {} values of C", path.len()),
         stage: Stage::Probe,
+        turn: Turn::Compute,
         missing: Box::new(move |_| Ok(fits)),
         after: vec![],
         work: Box::new(move |lab| {

@@ -1,0 +1,137 @@
+//! The providers that this project reaches: what `drylab.toml` says about them, and the keys of the environment.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+use crate::provider::endpoint::{AccessKey, Endpoint};
+use crate::provider::secret::Secret;
+use crate::provider::settings::{ProviderSettings, settings_of};
+
+/// The file that marks a project's folder.
+pub const FILE: &str = "drylab.toml";
+
+/// What `drylab.toml` may hold.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct File {
+    providers: BTreeMap<String, ProviderSettings>,
+}
+
+/// Endpoints by name, opened when they are first asked for.
+#[derive(Debug, Default)]
+pub struct Providers {
+    blocks: BTreeMap<String, ProviderSettings>,
+    open: Mutex<HashMap<String, Endpoint>>,
+    offline: bool,
+}
+
+impl Providers {
+    /// Reads the file of a project, where there is one. With `offline` no provider can be reached.
+    pub fn read(project: &Path, offline: bool) -> Result<Self> {
+        let text = match std::fs::read_to_string(project.join(FILE)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(Error::environment(format!("`{FILE}` cannot be read: {error}"))),
+        };
+        let file: File = toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            Error::input(format!("`{FILE}`:{line}: {}", error.message().replace('\n', " ")))
+                .with_help("see `drylab help providers`")
+        })?;
+        Ok(Providers { blocks: file.providers, open: Mutex::default(), offline })
+    }
+
+    /// What is known about a provider, by the name or the address that stands in a model id; needs no key.
+    pub fn settings(&self, name: &str) -> Result<ProviderSettings> {
+        if !is_address(name) {
+            return settings_of(name, &self.blocks);
+        }
+        // An address that a block describes is that block's provider.
+        let of_url = ProviderSettings::of_url(name);
+        let block = self.blocks.iter().find(|(_, block)| {
+            block.base_url.as_deref().is_some_and(|url| url.trim_end_matches('/') == of_url.base_url())
+        });
+        block.map_or(Ok(of_url), |(name, block)| block.clone().complete(name))
+    }
+
+    /// The provider itself, with its keys.
+    pub fn endpoint(&self, name: &str) -> Result<Endpoint> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(endpoint) = open.get(name) {
+            return Ok(endpoint.clone());
+        }
+        if self.offline {
+            return Err(Error::input(format!("`{name}` cannot be asked: this run is offline"))
+                .with_help("leave `--offline` out, or use what is in the store"));
+        }
+        let settings = self.settings(name)?;
+        let keys = read_keys(name, &settings)?;
+        let endpoint = Endpoint::new(name, settings, keys)?;
+        open.insert(name.to_string(), endpoint.clone());
+        Ok(endpoint)
+    }
+}
+
+/// Whether the provider of a model id is an address, not a name.
+pub fn is_address(name: &str) -> bool {
+    name.starts_with("http://") || name.starts_with("https://")
+}
+
+/// Keys of the variables that are set; at least one, where the provider wants any.
+fn read_keys(name: &str, settings: &ProviderSettings) -> Result<Vec<AccessKey>> {
+    let keys: Vec<AccessKey> = settings
+        .keys
+        .iter()
+        .filter_map(|source| {
+            let value = std::env::var(&source.variable).ok().filter(|value| !value.trim().is_empty())?;
+            Some(AccessKey {
+                variable: source.variable.clone(),
+                secret: Secret::new(&value),
+                organization: source.organization.clone(),
+                project: source.project.clone(),
+            })
+        })
+        .collect();
+    if keys.is_empty() && !settings.keys.is_empty() {
+        let names: Vec<String> = settings.keys.iter().map(|source| format!("`{}`", source.variable)).collect();
+        return Err(Error::input(format!("`{name}` wants a key, and {} is not set", names.join(" or ")))
+            .with_help(format!("set it in the shell: `export {}=…`", settings.keys[0].variable)));
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn providers(text: &str, offline: bool) -> Result<Providers> {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(FILE), text).unwrap();
+        Providers::read(folder.path(), offline)
+    }
+
+    #[test]
+    fn a_mistake_in_the_file_names_its_line() {
+        let error = providers("\n[providers.lab]\nbase_ulr = \"http://a/v1\"\n", false).unwrap_err();
+        assert!(error.message.starts_with("`drylab.toml`:3: unknown field `base_ulr`"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_key_names_its_variable() {
+        let file = "[providers.lab]\nbase_url = \"http://a/v1\"\nkeys = [\"DRYLAB_TEST_NO_SUCH_KEY\"]\n";
+        let error = providers(file, false).unwrap().endpoint("lab").unwrap_err();
+        assert_eq!(error.message, "`lab` wants a key, and `DRYLAB_TEST_NO_SUCH_KEY` is not set");
+        assert_eq!(providers(file, true).unwrap().endpoint("lab").unwrap_err().kind, crate::error::Kind::Input);
+    }
+
+    #[test]
+    fn an_address_finds_its_block() {
+        let found = providers("[providers.lab]\nbase_url = \"http://a/v1/\"\nmost_jobs = 7\n", false).unwrap();
+        assert_eq!(found.settings("http://a/v1").unwrap().most_jobs, 7);
+        assert_eq!(found.settings("http://b/v1").unwrap().most_jobs, ProviderSettings::default().most_jobs);
+    }
+}
