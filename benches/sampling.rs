@@ -46,7 +46,7 @@ fn prompts(config: &Config, samples: usize) -> Vec<Vec<u32>> {
 
 /// Nothing stops a completion, so that all contestants make the same number of tokens.
 fn options(temperature: f64) -> SampleOptions {
-    SampleOptions { temperature, top_p: 1.0, max_tokens: NEW_TOKENS, stop: Vec::new() }
+    SampleOptions { temperature, top_p: 1.0, max_tokens: NEW_TOKENS, stop: Vec::new(), alternatives: 0 }
 }
 
 fn write(folder: &Path, weights: &Weights, prompts: &[Vec<u32>], samples: usize) -> Result<()> {

@@ -68,6 +68,7 @@ struct Inner {
     datasets: Mutex<HashMap<Digest, Dataset>>,
     noted: Mutex<HashSet<String>>,
     results: Mutex<Vec<String>>,
+    stopped: Mutex<HashSet<Digest>>,
 }
 
 /// What a call does in the lab, once.
@@ -115,6 +116,7 @@ impl Lab {
             datasets: Mutex::default(),
             noted: Mutex::default(),
             results: Mutex::default(),
+            stopped: Mutex::default(),
         };
         Ok(Lab { inner: Arc::new(inner) })
     }
@@ -141,6 +143,7 @@ impl Lab {
             return Ok(outcome);
         }
         self.send(event(event::Outcome::Queued));
+        self.stopped().remove(&key);
         let (lab, after) = (self.clone(), call.after.clone());
         Ok(self.inner.engine.start(key, after, call.turn, move || lab.work(call)))
     }
@@ -149,7 +152,7 @@ impl Lab {
     fn work(&self, call: Call) -> Result<Value> {
         let key = call.key.digest();
         let send = |outcome| self.send(Event::Call { key, stage: call.stage, label: call.label.clone(), outcome });
-        self.check_cancelled()?;
+        self.check_call(key)?;
         let _lock = self.inner.store.lock(key)?;
         if let Some(record) = self.recorded(key)? {
             send(event::Outcome::Cached { run: record.run });
@@ -242,6 +245,36 @@ impl Lab {
                 .with_help("run the same command again: what is finished is not repeated"));
         }
         Ok(())
+    }
+
+    /// Stops one call at its next step; an equal call after this starts anew, and waits for what is left of this one.
+    pub fn stop_call(&self, key: Digest) {
+        self.stopped().insert(key);
+        self.forget_call(key);
+    }
+    /// Forgets how a call of this process ended, so that an equal one looks again; the store keeps what it has.
+    pub fn forget_call(&self, key: Digest) {
+        self.inner.engine.forget(&key);
+    }
+    /// Fails when somebody asked to stop this call, or everything.
+    pub fn check_call(&self, key: Digest) -> Result<()> {
+        if self.stopped().contains(&key) {
+            return Err(Error::new(Kind::Interrupted, "the call was stopped"));
+        }
+        self.check_cancelled()
+    }
+    fn stopped(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
+        self.inner.stopped.lock().expect("no panic while holding the stopped calls")
+    }
+
+    /// The time of day, for records that say when something happened; no key and no result depends on it.
+    pub fn now() -> SystemTime {
+        SystemTime::now()
+    }
+    /// 64 bits that nobody can guess, for names and for seeds that nobody chose.
+    pub fn random() -> u64 {
+        // The standard library seeds its hash tables from the system's randomness; each state differs from the last.
+        std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), Instant::now())
     }
 
     /// Weights by digest: kept in memory while they are used, else read from the store, verified.
@@ -418,6 +451,32 @@ mod tests {
         let outcome = lab.call(call(&runs, Ok(json!(5)))).unwrap();
         assert_eq!(lab.wait(&outcome).unwrap_err().kind, Kind::Interrupted);
         assert_eq!(runs.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_stopped_call_ends_and_an_equal_one_starts_anew() {
+        let (folder, runs) = (tempfile::tempdir().unwrap(), Arc::<AtomicUsize>::default());
+        let lab = lab(folder.path(), false);
+        let endless = |runs: &Arc<AtomicUsize>| {
+            let mut call = call(runs, Ok(Value::Null));
+            let (key, runs) = (call.key.digest(), runs.clone());
+            call.work = Box::new(move |lab| {
+                runs.fetch_add(1, Ordering::SeqCst);
+                loop {
+                    lab.check_call(key)?;
+                    std::thread::yield_now();
+                }
+            });
+            call
+        };
+        let first = lab.call(endless(&runs)).unwrap();
+        while runs.load(Ordering::SeqCst) == 0 {
+            std::thread::yield_now();
+        }
+        lab.stop_call(endless(&runs).key.digest());
+        assert_eq!(lab.wait(&first).unwrap_err().kind, Kind::Interrupted);
+        let second = lab.call(call(&runs, Ok(json!(5)))).unwrap();
+        assert_eq!(*lab.wait(&second).unwrap(), json!(5));
     }
 
     #[test]

@@ -15,6 +15,7 @@
 //! script      Rhai and nothing about experiments: declarations, checks, imports, errors
 //! primitives  one file per function that scripts can call
 //! run         one execution of one script and its folder
+//! web         the OpenAI-compatible endpoint over local models: the only code that listens
 //! cli         the only code that prints or exits
 //! ```
 //!
@@ -24,8 +25,8 @@
 //!
 //! * Crafts (store, provider, model, train, judge, probe, plot) know neither each other, save `train` its `model` and
 //!   `provider` its `store`, nor Rhai, nor the command line.
-//! * Only `cli` prints and exits; only `lab` and what lies below it in the list touch the project's files, the clock and the
-//!   environment; `provider`, whose matter is waiting, reads the clock too.
+//! * Only `cli` prints and exits; only `web` listens; only `lab` and what lies below it in the list touch the project's files,
+//!   the clock and the environment; `provider`, whose matter is waiting, reads the clock too.
 //! * A primitive is declared once; binding, checks, keys, manual and reference page derive from the declaration.
 //! * Options hold what changes the result and nothing else. A key is a digest of primitive, version, inputs by content
 //!   and the options that differ from their default.
@@ -54,3 +55,4 @@ pub mod run;
 pub mod script;
 pub mod store;
 pub mod train;
+pub mod web;

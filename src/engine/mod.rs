@@ -54,6 +54,11 @@ impl Engine {
         self.calls.lock().expect("no panic while holding the calls").insert(key, outcome);
     }
 
+    /// Forgets a call: the next one of its key starts anew.
+    pub fn forget(&self, key: &Digest) {
+        self.calls.lock().expect("no panic while holding the calls").remove(key);
+    }
+
     /// Runs `work` once everything in `after` is there and a turn is free, or at once where it only waits for others
     /// and so needs no `turn`. The first failure in `after` becomes the outcome, and `work` is not run.
     pub fn start(

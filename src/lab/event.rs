@@ -96,6 +96,9 @@ pub enum Event {
         key: Digest,
         /// Share that is done, 0 to 1.
         fraction: f64,
+        /// The step that was just done, for trainings.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<u64>,
         /// The latest loss, for trainings.
         #[serde(skip_serializing_if = "Option::is_none")]
         loss: Option<f64>,

@@ -1,5 +1,6 @@
 //! Networks: tokenizer, chat format, forward, backward and sampling.
 
+pub mod alternatives;
 mod attention;
 pub mod backward;
 pub mod batch;

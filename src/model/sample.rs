@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::alternatives::likeliest;
 use super::batch::Batch;
 use super::config::Config;
 use super::forward::{Activations, Prepared, forward, key_value_width, take};
@@ -37,11 +38,13 @@ pub struct SampleOptions {
     pub max_tokens: usize,
     /// Tokens that end a completion.
     pub stop: Vec<u32>,
+    /// How many of the likeliest tokens are told for each token; never changes what is drawn.
+    pub alternatives: usize,
 }
 
 impl Default for SampleOptions {
     fn default() -> Self {
-        SampleOptions { temperature: 1.0, top_p: 1.0, max_tokens: 64, stop: vec![super::tokenizer::END] }
+        SampleOptions { temperature: 1.0, top_p: 1.0, max_tokens: 64, stop: vec![super::tokenizer::END], alternatives: 0 }
     }
 }
 
@@ -61,6 +64,8 @@ pub struct Completion {
     pub ids: Vec<u32>,
     /// Log-probability of each of them under the model as it is (temperature 1, no top-p).
     pub logprobs: Vec<f32>,
+    /// The likeliest tokens at each of their places, most likely first, where asked for.
+    pub alternatives: Vec<Vec<(u32, f32)>>,
     /// Why it ended.
     pub finish: Finish,
 }
@@ -77,7 +82,8 @@ pub fn sample(
     check(&weights.config, prompts, options)?;
     let mut completions: Vec<Option<Completion>> = vec![None; prompts.len()];
     if options.max_tokens == 0 {
-        return Ok(vec![Completion { ids: vec![], logprobs: vec![], finish: Finish::Length }; prompts.len()]);
+        let empty = Completion { ids: vec![], logprobs: vec![], alternatives: vec![], finish: Finish::Length };
+        return Ok(vec![empty; prompts.len()]);
     }
     let mut sampler = Sampler::new(weights, options);
     // Equal prompts stand together and are read once.
@@ -106,7 +112,8 @@ pub fn sample(
         for index in (0..sampler.slots.len()).rev() {
             if let Some(finish) = sampler.slots[index].finish {
                 let slot = sampler.slots.swap_remove(index);
-                completions[slot.index] = Some(Completion { ids: slot.ids, logprobs: slot.logprobs, finish });
+                let Slot { ids, logprobs, alternatives, .. } = slot;
+                completions[slot.index] = Some(Completion { ids, logprobs, alternatives, finish });
             }
         }
         if sampler.slots.is_empty() && read.is_empty() && waiting.is_empty() {
@@ -198,6 +205,7 @@ struct Slot {
     random: Random,
     ids: Vec<u32>,
     logprobs: Vec<f32>,
+    alternatives: Vec<Vec<(u32, f32)>>,
     finish: Option<Finish>,
 }
 
@@ -280,6 +288,7 @@ impl<'a> Sampler<'a> {
                 random: Random::stream(prompts[*index].seed, &[0x5A3F]),
                 ids: Vec::new(),
                 logprobs: Vec::new(),
+                alternatives: Vec::new(),
                 finish: None,
             }));
         }
@@ -302,6 +311,9 @@ impl<'a> Sampler<'a> {
             }
             slot.ids.push(id);
             slot.logprobs.push(logprob);
+            if self.options.alternatives > 0 {
+                slot.alternatives.push(likeliest(logits, self.options.alternatives, &mut self.row));
+            }
             // A token at the end of the context can be drawn but not read.
             if slot.ids.len() >= self.options.max_tokens || slot.prompt.length + slot.ids.len() > context {
                 slot.finish = Some(Finish::Length);
@@ -459,7 +471,7 @@ mod tests {
         let weights = model();
         let prompts = prompts(300);
         for (temperature, top_p) in [(1.0, 1.0), (0.7, 0.8)] {
-            let options = SampleOptions { temperature, top_p, max_tokens: 12, stop: vec![3, 4] };
+            let options = SampleOptions { temperature, top_p, max_tokens: 12, stop: vec![3, 4], alternatives: 0 };
             let all = sample(&weights, &prompts, &options, &|| false).unwrap();
             for (prompt, expected) in prompts.iter().zip(&all).step_by(17) {
                 let alone = sample(&weights, std::slice::from_ref(prompt), &options, &|| false).unwrap();

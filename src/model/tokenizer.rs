@@ -95,6 +95,16 @@ impl Tokenizer {
         String::from_utf8_lossy(bytes.strip_prefix(b" ").unwrap_or(&bytes)).into_owned()
     }
 
+    /// What a token spells, the space in front of a word included; nothing for specials.
+    pub fn bytes(&self, id: u32) -> Option<&[u8]> {
+        self.bytes.get(id as usize)?.as_deref()
+    }
+
+    /// The name of a special token.
+    pub fn special(id: u32) -> Option<&'static str> {
+        SPECIALS.get(id as usize).copied()
+    }
+
     /// The common case, many times faster: words of the world between single spaces. Each is one piece whatever
     /// stands around it, because [`PIECES`] looks no further than the next white space.
     fn encode_words(&self, text: &str) -> Option<Vec<u32>> {

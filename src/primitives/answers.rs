@@ -95,6 +95,7 @@ fn ask(
         top_p: sampling.top_p,
         max_tokens: sampling.max_tokens,
         stop: vec![tokenizer::END],
+        alternatives: 0,
     };
     let completions = sample::sample(&weights, &prompts, &options, &|| lab.cancelled())?;
     let rows: Vec<Sample> = batch

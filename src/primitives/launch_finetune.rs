@@ -77,34 +77,35 @@ pub fn lora_primitive() -> Primitive<Lab> {
 /// How the learning rate falls after the warm-up.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Schedule {
+pub enum Schedule {
     /// In a straight line to 0.
     Linear,
     /// In half a cosine to 0.
     Cosine,
 }
 
+/// What a script can choose.
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-struct Options {
+pub struct Options {
     /// Highest learning rate, reached after the warm-up.
-    learning_rate: f64,
+    pub learning_rate: f64,
     /// Passes over the rows.
-    epochs: usize,
+    pub epochs: usize,
     /// Tokens of a batch.
-    batch_tokens: usize,
+    pub batch_tokens: usize,
     /// Share of the steps in which the learning rate rises.
-    warmup_fraction: f64,
+    pub warmup_fraction: f64,
     /// How the learning rate falls: "linear" or "cosine".
-    schedule: Schedule,
+    pub schedule: Schedule,
     /// Weight decay of AdamW, on matrices.
-    weight_decay: f64,
+    pub weight_decay: f64,
     /// Longest gradient; longer ones are scaled down.
-    clip: f64,
+    pub clip: f64,
     /// Decides the order of rows and, for LoRA, the first factors.
-    seed: u64,
+    pub seed: u64,
     /// Which weights: `full()` or `lora(...)`; all of them when left out.
-    method: Option<Method>,
+    pub method: Option<Method>,
 }
 
 impl Default for Options {
@@ -126,9 +127,14 @@ impl Default for Options {
 /// Learning rate for full fine-tuning of the organism, from trials on its earlier bases (see `help organism`).
 const LEARNING_RATE: f64 = 1.2e-4;
 
+const NAME: &str = "launch_finetune";
+/// Behaviour version: raised when equal calls would train other weights.
+const VERSION: u32 = 1;
+
 /// The declaration.
 pub fn primitive() -> Primitive<Lab> {
-    Primitive::new("launch_finetune", run)
+    Primitive::new(NAME, run)
+        .version(VERSION)
         .about(
             "Fine-tunes a model on chat rows: next-token loss on what the assistant says, AdamW. Returns at once; the \
              model can be used like any other and is identified by this call. The loss before the first step is \
@@ -139,11 +145,26 @@ pub fn primitive() -> Primitive<Lab> {
         .example("launch_finetune(base, data, #{ seed: 1 })")
 }
 
+/// The call that a script makes when it fine-tunes `base` on `data`; its [`key`] is that of the training.
+pub fn call(base: &Model, data: &Dataset, options: &Options) -> Result<Call> {
+    Call::new(NAME, VERSION, &(base, data), options)
+}
+
+/// The identity of a call of `launch_finetune`.
+pub fn key(call: &Call) -> Result<Key> {
+    Key::new(call.primitive, call.version, call.inputs.clone(), call.options.clone().unwrap_or(Value::Null))
+}
+
+/// Fine-tunes as a script would: an equal call of a script or of another launch is the same training.
+pub fn launch(lab: &Lab, base: Model, data: Dataset, options: Options) -> Result<Model> {
+    run(lab, &call(&base, &data, &options)?, (base, data), options)
+}
+
 fn run(lab: &Lab, call: &Call, (base, data): (Model, Dataset), options: Options) -> Result<Model> {
     ensure!(!data.rows.is_empty(), "`{}` has no rows to train on", data.rows.name());
     ensure!(options.epochs > 0, "`epochs` is 0"; help: "write 1 or more");
     ensure!(options.learning_rate > 0.0, "`learning_rate` is {}", options.learning_rate; help: "write a number above 0");
-    let key = Key::new(call.primitive, call.version, call.inputs.clone(), call.options.clone().unwrap_or(Value::Null))?;
+    let key = key(call)?;
     let digest = key.digest();
     let name = format!("{} on {}", base.name(), data.rows.name());
     let lineage = json!({
@@ -192,9 +213,9 @@ fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Opti
 pub fn follow(lab: &Lab, key: Digest, step: &Step) -> Result<()> {
     if step.step.is_multiple_of(10) {
         let fraction = step.step as f64 / step.steps as f64;
-        lab.send(Event::Progress { key, fraction, loss: Some(step.loss) });
+        lab.send(Event::Progress { key, fraction, step: Some(step.step as u64), loss: Some(step.loss) });
     }
-    lab.check_cancelled()
+    lab.check_call(key)
 }
 
 /// Stores the weights and describes the training.

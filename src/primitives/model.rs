@@ -188,6 +188,11 @@ fn read(config: &[u8], tokenizer: &[u8], weights: &[u8]) -> Result<(Arc<Tokenize
 }
 
 fn run(lab: &Lab, _: &Call, (name,): (String,), _: ()) -> Result<Model> {
+    load(lab, name)
+}
+
+/// The model of this name: what `model(name)` is in a script.
+pub fn load(lab: &Lab, name: String) -> Result<Model> {
     if name == "organism" {
         let (tokenizer, weights) = ORGANISM.clone()?;
         return Model::of_weights(lab, name, tokenizer, weights);

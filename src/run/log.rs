@@ -140,7 +140,7 @@ impl Tally {
                 call.seconds = seconds;
                 call.detail = detail;
             }
-            Event::Progress { key, fraction, loss } => {
+            Event::Progress { key, fraction, loss, .. } => {
                 if let Some(index) = self.position.get(&key.to_string()) {
                     let call = &mut self.calls[*index].1;
                     call.fraction = *fraction;
@@ -194,7 +194,7 @@ mod tests {
     fn a_log_reads_back_as_the_tally_that_was_kept() {
         let folder = tempfile::tempdir().unwrap();
         let log = Log::new(Some(folder.path())).unwrap();
-        let progress = Event::Progress { key: Digest::of(b"call"), fraction: 0.5, loss: Some(1.5) };
+        let progress = Event::Progress { key: Digest::of(b"call"), fraction: 0.5, step: Some(5), loss: Some(1.5) };
         let worked = Event::Worked { stage: Stage::FineTune, count: 7 };
         let wrote = Event::Wrote { path: "results/x/report.md".into() };
         let note = Event::Note { text: "a note".into() };

@@ -32,6 +32,16 @@ pub struct Call {
 }
 
 impl Call {
+    /// What a script's call with these inputs (a tuple) and options is, made elsewhere: its key is the same.
+    pub fn new(
+        primitive: &'static str,
+        version: u32,
+        inputs: &impl Serialize,
+        options: &(impl Serialize + Default),
+    ) -> Result<Self> {
+        let (inputs, options) = (to_value(inputs)?, changed_options(options)?);
+        Ok(Call { primitive, version, inputs, options, position: None })
+    }
     /// Identity of the call: key format, name, version, inputs by identity, changed options.
     pub fn key(&self) -> Digest {
         self.key_of(&self.inputs)
@@ -138,13 +148,8 @@ impl<L: Send + Sync + 'static> Primitive<L> {
         };
         let run = Run::Typed(Arc::new(move |lab: &L, invocation: Invocation| {
             let (inputs, options) = read_arguments::<I, O>(name, &invocation)?;
-            let call = Call {
-                primitive: name,
-                version: invocation.version,
-                inputs: to_value(&inputs)?,
-                options: changed_options(&options)?,
-                position: invocation.position,
-            };
+            let call = Call::new(name, invocation.version, &inputs, &options)?;
+            let call = Call { position: invocation.position, ..call };
             run(lab, &call, inputs, options)?.into_dynamic()
         }));
         let mut primitive = Self::bare(name, Out::name(), run);
