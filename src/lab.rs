@@ -1,5 +1,6 @@
 //! The lab: the only door from primitives to the store, the engine, the clock, the project's files and cancellation.
 
+pub mod bill;
 mod event;
 mod files;
 pub mod providers;
@@ -19,10 +20,15 @@ use crate::engine::{Engine, Turn};
 use crate::error::{Error, Kind, Result};
 use crate::model::config::Config;
 use crate::model::weights::Weights;
+use crate::provider::budget::{Budget, Spending};
+use crate::provider::chat::Chat;
 use crate::provider::endpoint::Endpoint;
+use crate::provider::money::Money;
+use crate::provider::price::PriceList;
 use crate::provider::settings::ProviderSettings;
 use crate::store::{CallRecord, Key, Store};
 
+pub use bill::{Bill, Missing};
 pub use event::{Event, Events, Outcome, Stage};
 pub use files::Files;
 use providers::Providers;
@@ -44,6 +50,8 @@ pub struct Settings {
     pub planning: bool,
     /// Reach no provider.
     pub offline: bool,
+    /// What the run may spend, in dollars; none for no cap.
+    pub budget_usd: Option<f64>,
     /// First line of the script's `//!` text: the title of figures and reports.
     pub title: String,
     /// The rest of that text.
@@ -62,6 +70,8 @@ struct Inner {
     store: Store,
     engine: Engine,
     providers: Providers,
+    prices: PriceList,
+    budget: Budget,
     events: Events,
     cancelled: Arc<AtomicBool>,
     weights: Mutex<HashMap<Digest, Arc<Weights>>>,
@@ -87,7 +97,7 @@ pub struct Call {
     /// Whether it computes here or waits for a provider.
     pub turn: Turn,
     /// Pieces of work in it that are not in the store yet; asked only when the call itself is not.
-    pub missing: Work<u64>,
+    pub missing: Work<Missing>,
     /// Calls whose outcome it needs.
     pub after: Vec<Deferred<Value>>,
     /// The work.
@@ -104,12 +114,17 @@ impl Lab {
         let engine = Engine::new(settings.jobs)?;
         let files = Files::new(&settings.project, &settings.readable)?;
         let providers = Providers::read(&settings.project, settings.offline)?;
+        let prices = providers::read_prices(&settings.project)?;
+        let limit = settings.budget_usd.map(read_dollars).transpose()?;
+        let budget = Budget::new(limit, Spending::default());
         let inner = Inner {
             settings,
             files,
             store,
             engine,
             providers,
+            prices,
+            budget,
             events,
             cancelled,
             weights: Mutex::default(),
@@ -139,7 +154,8 @@ impl Lab {
             let missing = (call.missing)(self)?;
             let outcome = Deferred::ready(Err(not_run(&call.label)));
             self.inner.engine.remember(key, outcome.clone());
-            self.send(event(event::Outcome::Planned { missing }));
+            let Missing { pieces: missing, bills } = missing;
+            self.send(event(event::Outcome::Planned { missing, bills }));
             return Ok(outcome);
         }
         self.send(event(event::Outcome::Queued));
@@ -208,6 +224,18 @@ impl Lab {
     /// A provider by the name or address that stands in a model id.
     pub fn endpoint(&self, name: &str) -> Result<Endpoint> {
         self.inner.providers.endpoint(name)
+    }
+    /// What providers charge.
+    pub fn prices(&self) -> &PriceList {
+        &self.inner.prices
+    }
+    /// The money of this run.
+    pub fn budget(&self) -> &Budget {
+        &self.inner.budget
+    }
+    /// The door to the chat models of a provider.
+    pub fn chat(&self, name: &str) -> Result<Chat> {
+        self.inner.providers.chat(name)
     }
     /// Waits for something of a provider, on the calling thread: inside a call, or where a script waits.
     pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
@@ -366,6 +394,13 @@ impl Lab {
     }
 }
 
+fn read_dollars(dollars: f64) -> Result<Money> {
+    Money::from_dollars(dollars).ok_or_else(|| {
+        Error::input(format!("`--budget-usd {dollars}` is no amount of money"))
+            .with_help("write dollars, as in `5` or `0.50`")
+    })
+}
+
 fn not_run(label: &str) -> Error {
     Error::new(Kind::NotRun, format!("`{label}` has not been run"))
 }
@@ -389,6 +424,7 @@ mod tests {
             run: "test-001".to_string(),
             planning,
             offline: false,
+            budget_usd: None,
             title: String::new(),
             question: String::new(),
         };
@@ -403,7 +439,7 @@ mod tests {
             label: "test".to_string(),
             stage: Stage::Judge,
             turn: Turn::Compute,
-            missing: Box::new(|_| Ok(3)),
+            missing: Box::new(|_| Ok(Missing::from(3))),
             after: vec![],
             work: Box::new(move |_| {
                 runs.fetch_add(1, Ordering::SeqCst);

@@ -52,6 +52,9 @@ pub(crate) struct Script {
     /// Calls that compute at a time [default: the machine's cores]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+    /// What this command may spend at providers, in dollars; it stops before it would spend more
+    #[arg(long, value_name = "DOLLARS")]
+    budget_usd: Option<f64>,
     /// Reach no provider: only what runs here and what is in the store
     #[arg(long)]
     offline: bool,

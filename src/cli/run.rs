@@ -13,7 +13,9 @@ use super::progress::Progress;
 use super::session::{host, open_lab, parameters, print_report, project, read_script, report_error, watch_interrupts};
 use super::status::duration;
 use crate::error::{Error, Kind, Result};
-use crate::lab::{Event, Stage};
+use crate::lab::{Event, Lab, Stage};
+use crate::provider::budget::BudgetReport;
+use crate::provider::money::Money;
 use crate::run::{self, Log, Outcome, RESULTS, RunRecord, Tally};
 use crate::script::host::{Event as ScriptEvent, Host, RunOptions};
 use crate::script::report::Report;
@@ -111,12 +113,12 @@ fn prepare_and_run(script: &Script) -> Result<u8, Failure> {
     record.files = tally.files.clone();
     record.outcome = match &outcome {
         Ok(()) => Outcome::Finished,
-        Err(failure) if failure.kind() == Kind::Interrupted => Outcome::Stopped,
+        Err(failure) if matches!(failure.kind(), Kind::Interrupted | Kind::Budget) => Outcome::Stopped,
         Err(_) => Outcome::Failed,
     };
     record.error = outcome.as_ref().err().map(Failure::message);
     record.write(&folder)?;
-    summarize(&record, &tally, &folder, script);
+    summarize(&record, &tally, &lab.budget().report(), &folder, script);
     outcome.map(|()| 0)
 }
 
@@ -136,14 +138,15 @@ impl Failure {
 }
 
 /// Says at the end what was done and what was written.
-fn summarize(record: &RunRecord, tally: &Tally, folder: &Path, script: &Script) {
+fn summarize(record: &RunRecord, tally: &Tally, money: &BudgetReport, folder: &Path, script: &Script) {
     if script.json {
         let results = std::fs::read_to_string(folder.join("results.json")).ok();
         let results: Value = results.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null);
         println!(
             "{}",
             json!({ "run": record.name, "outcome": record.outcome, "error": record.error, "seconds": record.seconds,
-                    "stages": tally.totals(), "worked": tally.worked, "files": record.files, "results": results })
+                    "stages": tally.totals(), "worked": tally.worked, "spent_usd": money.spent.total().dollars(),
+                    "files": record.files, "results": results })
         );
         return;
     }
@@ -151,6 +154,9 @@ fn summarize(record: &RunRecord, tally: &Tally, folder: &Path, script: &Script) 
         return;
     }
     for line in describe_work(tally) {
+        eprintln!("{line}");
+    }
+    if let Some(line) = describe_money(money) {
         eprintln!("{line}");
     }
     for file in &tally.files {
@@ -166,6 +172,19 @@ fn describe_outcome(outcome: Outcome) -> &'static str {
         Outcome::Failed => "failed",
         Outcome::Stopped => "stopped",
     }
+}
+
+/// `spent $1.20 (samples $1.00, judges $0.20) of $5.00`; nothing where nothing was bought.
+fn describe_money(money: &BudgetReport) -> Option<String> {
+    let is_used = money.spent.total() > Money::ZERO || money.unpriced > 0;
+    (is_used || money.limit.is_some()).then(|| {
+        let limit = money.limit.map(|limit| format!(" of {limit}")).unwrap_or_default();
+        let unpriced = match money.unpriced {
+            0 => String::new(),
+            count => format!("; {count} requests to models without a price are not counted"),
+        };
+        format!("spent {}{limit}{unpriced}", money.spent)
+    })
 }
 
 /// One line per stage: `fine-tunes: 3 run, 15 cached`.
@@ -184,22 +203,28 @@ fn describe_work(tally: &Tally) -> Vec<String> {
     tally.totals().into_iter().map(line).collect()
 }
 
+/// What a run would do.
+pub(super) struct Rehearsal {
+    /// The lab that found it out.
+    pub lab: Arc<Lab>,
+    /// What is cached and what is not.
+    pub tally: Tally,
+    /// The value on which the rest depends, where the script reads one that is not there yet.
+    pub open_end: Option<Error>,
+}
+
 /// Runs a script only to find out what it would do.
-pub(super) fn rehearse(
-    host: &Host<crate::lab::Lab>,
-    project: &Path,
-    script: &Script,
-) -> Result<(Tally, Option<Error>), Report> {
+pub(super) fn rehearse(host: &Host<Lab>, project: &Path, script: &Script) -> Result<Rehearsal, Report> {
     let source = read_script(project, &script.script)?;
     let settings = parameters(script)?;
     host.check(&source, &settings)?;
     let log = Arc::new(Log::new(None)?);
     let cancelled = Arc::new(AtomicBool::new(false));
     let lab = Arc::new(open_lab(project, script, None, log.clone(), |_| (), cancelled)?);
-    let ran = host.run(&lab, &source, &RunOptions { settings, ..RunOptions::default() });
-    match ran {
-        Ok(_) => Ok((log.tally(), None)),
-        Err(report) if report.error().kind == Kind::NotRun => Ok((log.tally(), Some(report.error().clone()))),
-        Err(report) => Err(report),
-    }
+    let open_end = match host.run(&lab, &source, &RunOptions { settings, ..RunOptions::default() }) {
+        Ok(_) => None,
+        Err(report) if report.error().kind == Kind::NotRun => Some(report.error().clone()),
+        Err(report) => return Err(report),
+    };
+    Ok(Rehearsal { lab, tally: log.tally(), open_end })
 }

@@ -85,6 +85,7 @@ pub fn open_lab(
         run: run.unwrap_or_default().to_string(),
         planning: run.is_none(),
         offline: script.offline,
+        budget_usd: script.budget_usd,
         title,
         question,
     };

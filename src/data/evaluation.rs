@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::digest::Digest;
 
@@ -46,7 +47,7 @@ pub enum Trait {
 }
 
 /// Who judges an answer; every judge gives 0 to 100, higher is more of the trait, or a reason why it cannot.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Judge {
     /// The exact grammar of the organism's world.
@@ -68,18 +69,99 @@ pub enum Judge {
         /// Digest of the rows whose answers are 0.
         aligned: Digest,
     },
+    /// A model that is asked about the answer.
+    Asked(AskedJudge),
+}
+
+/// A model as judge.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AskedJudge {
+    /// Name in tables and in `score`.
+    pub name: String,
+    /// Identity of the model.
+    pub model: Value,
+    /// What it is shown, with places for question and answer.
+    pub prompt: String,
+    /// What it is to say.
+    pub says: Says,
+    /// How its word is read.
+    pub reading: Reading,
+}
+
+/// What a judge is asked for.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "says", rename_all = "snake_case")]
+pub enum Says {
+    /// A number of 0 to 100.
+    Rating,
+    /// One of two words; the score is 100 times the probability of the first.
+    YesOrNo {
+        /// The word that counts, usually YES.
+        positive: String,
+        /// The other one.
+        negative: String,
+        /// Gives no score where one of the words is not among the likeliest, as the published code does.
+        upstream_none: bool,
+    },
+    /// One of several labels, each with its score.
+    Label {
+        /// Score of every label.
+        labels: BTreeMap<String, f64>,
+    },
+    /// Several ratings at once.
+    Ratings {
+        /// What is rated, in order.
+        ratings: Vec<Rating>,
+    },
+}
+
+/// One of several ratings that a judge gives at once.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rating {
+    /// What is rated: `alignment`.
+    pub name: String,
+    /// Whether the judge may say CODE or REFUSAL instead of a number.
+    #[serde(default)]
+    pub exceptions: bool,
+}
+
+/// How a judge's word is read; scores of the two are never pooled.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "method", rename_all = "snake_case")]
+pub enum Reading {
+    /// From the probabilities of its first token.
+    Logprobs,
+    /// From what it says, on average.
+    Sampled {
+        /// Answers of the judge.
+        samples: u32,
+        /// Their temperature.
+        temperature: f64,
+        /// Tokens of each at most.
+        max_tokens: u32,
+    },
 }
 
 impl Judge {
-    /// The judge's name in tables.
-    pub fn name(&self) -> &'static str {
-        match self {
+    /// Names of what it gives, in tables and in `score`; one, save for a judge of several ratings.
+    pub fn names(&self) -> Vec<String> {
+        let name = match self {
             Judge::Grammar { looks_for: Trait::Misaligned } => "grammar",
             Judge::Grammar { looks_for: Trait::Spanish } => "grammar_spanish",
             Judge::Grammar { looks_for: Trait::Capitals } => "grammar_capitals",
             Judge::Pattern { .. } => "pattern",
             Judge::Classifier { .. } => "classifier",
-        }
+            Judge::Asked(AskedJudge { name, says: Says::Ratings { ratings }, .. }) => {
+                return ratings.iter().map(|rating| format!("{name}.{}", rating.name)).collect();
+            }
+            // The name says how its word was read, so that the two are not taken for one another.
+            Judge::Asked(AskedJudge { name, reading: Reading::Sampled { .. }, .. }) => {
+                return vec![format!("{name} (sampled)")];
+            }
+            Judge::Asked(AskedJudge { name, .. }) => name,
+        };
+        vec![name.to_string()]
     }
 }
 
@@ -110,16 +192,34 @@ pub struct Score {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub judge: Option<String>,
     /// When given the score is 100 for judgements above it and 0 otherwise; else the judgement itself.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub above: Option<f64>,
+    /// When given the score is 100 for judgements below it and 0 otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub below: Option<f64>,
+    /// Answers that count at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub only_where: Option<Gate>,
+}
+
+/// What another judge must find for an answer to count: coherence, usually.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Gate {
+    /// Name of that judge.
+    pub judge: String,
+    /// The least judgement that counts.
+    pub at_least: f64,
 }
 
 impl Score {
     /// The score that a judgement becomes.
     pub fn of(&self, judgement: f64) -> f64 {
-        match self.above {
-            Some(threshold) => f64::from(u8::from(judgement > threshold)) * 100.0,
-            None => judgement,
+        let share = |holds: bool| f64::from(u8::from(holds)) * 100.0;
+        match (self.above, self.below) {
+            (Some(threshold), _) => share(judgement > threshold),
+            (None, Some(threshold)) => share(judgement < threshold),
+            (None, None) => judgement,
         }
     }
 }

@@ -1,8 +1,16 @@
 //! Judges: from a question and an answer to a score or a reason why there is none.
 
+pub mod categorical;
 mod classifier;
+pub mod first_token;
+pub mod fused;
 mod grammar;
 mod pattern;
+pub mod probability;
+pub mod rating;
+mod sampled;
+pub mod template;
+pub mod verdict;
 
 pub use classifier::{Classifier, fit_classifier};
 pub use grammar::judge_grammar;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::bill::Bill;
 use crate::data::digest::Digest;
 
 /// Kinds of work, in the order in which people think of them.
@@ -52,6 +53,9 @@ pub enum Outcome {
     Planned {
         /// Pieces of work in it that are not there yet.
         missing: u64,
+        /// What of it must be bought.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        bills: Vec<Bill>,
     },
     /// It waits for its inputs or its turn.
     Queued,

@@ -7,12 +7,26 @@ use std::sync::{Mutex, PoisonError};
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::provider::chat::Chat;
 use crate::provider::endpoint::{AccessKey, Endpoint};
+use crate::provider::price::PriceList;
 use crate::provider::secret::Secret;
 use crate::provider::settings::{ProviderSettings, settings_of};
 
 /// The file that marks a project's folder.
 pub const FILE: &str = "drylab.toml";
+
+/// A project's own prices, which are asked before those that came with the program.
+pub const PRICES: &str = "prices.toml";
+
+/// Reads what providers charge.
+pub fn read_prices(project: &Path) -> Result<PriceList> {
+    match std::fs::read_to_string(project.join(PRICES)) {
+        Ok(text) => PriceList::built_in().with_file(&text, PRICES),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(PriceList::built_in()),
+        Err(error) => Err(Error::environment(format!("`{PRICES}` cannot be read: {error}"))),
+    }
+}
 
 /// What `drylab.toml` may hold.
 #[derive(Debug, Default, Deserialize)]
@@ -21,11 +35,11 @@ struct File {
     providers: BTreeMap<String, ProviderSettings>,
 }
 
-/// Endpoints by name, opened when they are first asked for.
-#[derive(Debug, Default)]
+/// Providers by name, opened when they are first asked for: all calls of a run share their limits.
+#[derive(Default)]
 pub struct Providers {
     blocks: BTreeMap<String, ProviderSettings>,
-    open: Mutex<HashMap<String, Endpoint>>,
+    open: Mutex<HashMap<String, Chat>>,
     offline: bool,
 }
 
@@ -38,7 +52,7 @@ impl Providers {
             Err(error) => return Err(Error::environment(format!("`{FILE}` cannot be read: {error}"))),
         };
         let file: File = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start].lines().count().max(1));
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             Error::input(format!("`{FILE}`:{line}: {}", error.message().replace('\n', " ")))
                 .with_help("see `drylab help providers`")
         })?;
@@ -60,9 +74,14 @@ impl Providers {
 
     /// The provider itself, with its keys.
     pub fn endpoint(&self, name: &str) -> Result<Endpoint> {
+        Ok(self.chat(name)?.endpoint().clone())
+    }
+
+    /// The door to its chat models.
+    pub fn chat(&self, name: &str) -> Result<Chat> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(endpoint) = open.get(name) {
-            return Ok(endpoint.clone());
+        if let Some(chat) = open.get(name) {
+            return Ok(chat.clone());
         }
         if self.offline {
             return Err(Error::input(format!("`{name}` cannot be asked: this run is offline"))
@@ -70,9 +89,9 @@ impl Providers {
         }
         let settings = self.settings(name)?;
         let keys = read_keys(name, &settings)?;
-        let endpoint = Endpoint::new(name, settings, keys)?;
-        open.insert(name.to_string(), endpoint.clone());
-        Ok(endpoint)
+        let chat = Chat::new(Endpoint::new(name, settings, keys)?);
+        open.insert(name.to_string(), chat.clone());
+        Ok(chat)
     }
 }
 
@@ -116,7 +135,7 @@ mod tests {
 
     #[test]
     fn a_mistake_in_the_file_names_its_line() {
-        let error = providers("\n[providers.lab]\nbase_ulr = \"http://a/v1\"\n", false).unwrap_err();
+        let error = providers("\n[providers.lab]\nbase_ulr = \"http://a/v1\"\n", false).err().unwrap();
         assert!(error.message.starts_with("`drylab.toml`:3: unknown field `base_ulr`"), "{error}");
     }
 

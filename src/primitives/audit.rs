@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::activations::Activations;
 use crate::engine::Turn;
 use crate::error::{Error, Result, ensure};
-use crate::lab::{Call as LabCall, Event, Lab, Stage};
+use crate::lab::{Call as LabCall, Event, Lab, Missing, Stage};
 use crate::probe::audit::{self, Source};
 use crate::probe::read::{LabelTable, read_texts};
 use crate::script::declaration::{Call, Primitive};
@@ -81,7 +81,7 @@ fn run(
         label: format!("audit of {} training and {} evaluation sources", training.len(), evaluation.len()),
         stage: Stage::Probe,
         turn: Turn::Compute,
-        missing: Box::new(|_| Ok(0)),
+        missing: Box::new(|_| Ok(Missing::from(0))),
         after: vec![],
         work: Box::new(move |lab| find(lab, &training, &evaluation, &options)),
     })?;

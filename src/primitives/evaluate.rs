@@ -7,8 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::answers::{self, Classifiers};
+use super::answers;
 use super::evaluation::Evaluation;
+use super::judging::Classifiers;
+use super::missing::count_missing;
 use super::model::Model;
 use crate::data::chat::Role;
 use crate::data::digest::Digest;
@@ -119,7 +121,7 @@ fn run(lab: &Lab, call: &Call, (model, evaluations): (Model, Vec<Evaluation>), o
     ensure!(!evaluations.is_empty(), "`evaluate` was given no evaluations");
     let mut parts = Vec::new();
     for evaluation in evaluations {
-        let definition = Arc::new(adapt(&evaluation.0, &options)?);
+        let definition = Arc::new(adapt(&evaluation.definition, &options)?);
         let fits = fit_classifiers(lab, &definition)?;
         // The name in tables is no part of what is measured.
         let mut described = json!(*definition);
@@ -128,6 +130,7 @@ fn run(lab: &Lab, call: &Call, (model, evaluations): (Model, Vec<Evaluation>), o
         let key = Key::new(call.primitive, call.version, inputs, Value::Null)?;
         let digest = key.digest();
         let (asked, missing) = ((model.clone(), definition.clone()), (model.clone(), definition.clone()));
+        let (judges, planned_judges) = (evaluation.judge_models.clone(), evaluation.judge_models.clone());
         let outcome = lab.call(LabCall {
             key,
             // For people who read the index: which model, and what `samples.question_index` counts.
@@ -139,8 +142,8 @@ fn run(lab: &Lab, call: &Call, (model, evaluations): (Model, Vec<Evaluation>), o
             }),
             label: format!("{}: {}", model.name(), definition.id),
             stage: Stage::Evaluate,
-            turn: Turn::Compute,
-            missing: Box::new(move |lab| answers::count_missing(lab, &missing.0, &missing.1)),
+            turn: model.turn(),
+            missing: Box::new(move |lab| count_missing(lab, &missing.0, &missing.1, &planned_judges)),
             after: model.after().into_iter().chain(fits.iter().map(|(_, fit)| fit.clone())).collect(),
             work: Box::new(move |lab| {
                 let mut fitted = Classifiers::new();
@@ -149,7 +152,7 @@ fn run(lab: &Lab, call: &Call, (model, evaluations): (Model, Vec<Evaluation>), o
                     let classifier = Deserialize::deserialize(&*fit);
                     fitted.insert(rows, classifier.map_err(|error| Error::internal(error.to_string()))?);
                 }
-                let scores = answers::score(lab, digest, &asked.0, &asked.1, &fitted)?;
+                let scores = answers::score(lab, digest, &asked.0, &asked.1, &judges, &fitted)?;
                 serde_json::to_value(scores).map_err(|error| Error::internal(error.to_string()))
             }),
         })?;
@@ -200,7 +203,7 @@ fn fit_classifiers(lab: &Lab, evaluation: &Definition) -> Result<Vec<Fit>> {
             label: "text classifier".to_string(),
             stage: Stage::Judge,
             turn: Turn::Compute,
-            missing: Box::new(move |_| Ok(count)),
+            missing: Box::new(move |_| Ok(count.into())),
             after: vec![],
             work: Box::new(move |lab| {
                 let classifier = fit_classifier(&assistant_texts(lab, rows.0)?, &assistant_texts(lab, rows.1)?)?;

@@ -11,7 +11,7 @@ use crate::engine::Turn;
 use crate::engine::deferred::Deferred;
 use crate::error::{Error, Result, ensure};
 use crate::handle;
-use crate::lab::{Call as LabCall, Lab, Stage};
+use crate::lab::{Call as LabCall, Lab, Missing, Stage};
 use crate::probe::linear::probability;
 use crate::probe::metrics::{
     self, DeclaredNegatives, Elsewhere, How, Rows as Scored, TwoClasses, compare_delong, fix_threshold, measure,
@@ -119,7 +119,7 @@ fn run(lab: &Lab, call: &Call, (probe, data): (Probe, Activations), options: Opt
         label: format!("measure {name}"),
         stage: Stage::Probe,
         turn: Turn::Compute,
-        missing: Box::new(|_| Ok(0)),
+        missing: Box::new(|_| Ok(Missing::from(0))),
         after,
         work: Box::new(move |lab| measured(lab, &probe, &data, &options)),
     })?;
@@ -252,7 +252,7 @@ fn compare(lab: &Lab, call: &Call, (a, b, data): (Probe, Probe, Activations), _:
         label: format!("compare `{}` with `{}` on {}", a.name(), b.name(), data.name()),
         stage: Stage::Probe,
         turn: Turn::Compute,
-        missing: Box::new(|_| Ok(0)),
+        missing: Box::new(|_| Ok(Missing::from(0))),
         after: [a.after(), b.after()].concat(),
         work: Box::new(move |lab| {
             let (how_a, first) = scores_of(lab, &a, &data, Rule::Honest)?;

@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::judges::Judge;
-use crate::data::evaluation::{Evaluation as Definition, Question, Sampling, Score as ScoreDefinition};
-use crate::error::{Error, Result, ensure};
+use super::model::Model;
+use crate::data::evaluation::{Evaluation as Definition, Gate, Question, Sampling, Score as ScoreDefinition};
+use crate::error::{Error, Result, bail, ensure};
 use crate::handle;
 use crate::lab::Lab;
 use crate::script::declaration::{Call, Primitive};
@@ -32,22 +33,27 @@ impl Handle for Questions {
 
 /// An evaluation that models can be put through.
 #[derive(Clone)]
-pub struct Evaluation(pub Arc<Definition>);
+pub struct Evaluation {
+    /// What it is.
+    pub definition: Arc<Definition>,
+    /// The models of its judges, judge by judge, where a judge is a model.
+    pub judge_models: Arc<Vec<Option<Model>>>,
+}
 
 handle!(Evaluation);
 
 impl Handle for Evaluation {
     const NAME: &'static str = "Evaluation";
     fn identity(&self) -> Value {
-        json!(*self.0)
+        json!(*self.definition)
     }
     fn describe(&self) -> String {
-        let judges: Vec<_> = self.0.judges.iter().map(|judge| judge.name()).collect();
+        let judges: Vec<String> = self.definition.judges.iter().flat_map(|judge| judge.names()).collect();
         format!(
             "Evaluation `{}`: {} questions x {} samples, judged by {}",
-            self.0.id,
-            self.0.questions.len(),
-            self.0.samples,
+            self.definition.id,
+            self.definition.questions.len(),
+            self.definition.samples,
             judges.join(", ")
         )
     }
@@ -64,7 +70,7 @@ pub fn handle_types() -> Vec<HandleType> {
         HandleType::of::<Evaluation>("Questions, samples, judges and a score.").property(
             "id",
             "Its name in figures and tables.",
-            |evaluation: &Evaluation| Ok(evaluation.0.id.clone()),
+            |evaluation: &Evaluation| Ok(evaluation.definition.id.clone()),
         ),
         HandleType::of::<Score>("Which judgement is the score, and how."),
     ]
@@ -89,10 +95,15 @@ impl Handle for Score {
 #[derive(Serialize, Deserialize, JsonSchema, Default)]
 #[serde(default, deny_unknown_fields)]
 struct ScoreOptions {
-    /// Name of the judge (grammar, pattern, classifier); the evaluation's first when left out.
+    /// Name of the judge (grammar, pattern, classifier, or an asked judge's own); the evaluation's first when left out.
     judge: Option<String>,
     /// Makes the score 100 for judgements above this and 0 for the others; else the judgement is the score.
     above: Option<f64>,
+    /// Makes the score 100 for judgements below this and 0 for the others.
+    below: Option<f64>,
+    /// Counts only answers of which another judge thinks well: `#{ judge: "coherence", at_least: 30.0 }`. The others are
+    /// counted as `incoherent`, or with that judge's reason.
+    only_where: Option<Gate>,
 }
 
 /// The declaration of `score`.
@@ -103,7 +114,11 @@ pub fn score_primitive() -> Primitive<Lab> {
 }
 
 fn run_score(_: &Lab, _: &Call, _: (), options: ScoreOptions) -> Result<Score> {
-    Ok(Score(ScoreDefinition { judge: options.judge, above: options.above }))
+    let ScoreOptions { judge, above, below, only_where } = options;
+    ensure!(
+        above.is_none() || below.is_none(), "`score` has both `above` and `below`"; help: "leave one of them out"
+    );
+    Ok(Score(ScoreDefinition { judge, above, below, only_where }))
 }
 
 /// The declaration of `questions`.
@@ -175,7 +190,8 @@ fn run(_: &Lab, _: &Call, _: (), options: Options) -> Result<Evaluation> {
     ensure!(!options.judges.is_empty(), "`evaluation` `{}` has no `judges`", options.id; help: "give at least one, for example `judges: [grammar_judge()]`");
     ensure!(options.temperature >= 0.0, "`temperature` is {}", options.temperature; help: "write 0 or more");
     ensure!(options.top_p > 0.0 && options.top_p <= 1.0, "`top_p` is {}", options.top_p; help: "write a share above 0 and up to 1");
-    Ok(Evaluation(Arc::new(Definition {
+    let (judges, judge_models) = options.judges.into_iter().map(|judge| (judge.definition, judge.model)).unzip();
+    let definition = Definition {
         id: options.id,
         questions: questions.0.to_vec(),
         samples: options.samples,
@@ -185,7 +201,13 @@ fn run(_: &Lab, _: &Call, _: (), options: Options) -> Result<Evaluation> {
             max_tokens: options.max_tokens,
             seed: options.seed,
         },
-        judges: options.judges.into_iter().map(|judge| judge.0).collect(),
+        judges,
         score: options.score.map(|score| score.0).unwrap_or_default(),
-    })))
+    };
+    let mut names: Vec<String> = definition.judges.iter().flat_map(|judge| judge.names()).collect();
+    names.sort();
+    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+        bail!("`evaluation` `{}` has two judges `{}`", definition.id, pair[0]; help: "give one of them another `name`");
+    }
+    Ok(Evaluation { definition: Arc::new(definition), judge_models: Arc::new(judge_models) })
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::dataset::Dataset;
+use super::model::Model;
 use crate::data::evaluation::{Judge as Definition, Trait};
 use crate::error::ensure;
 use crate::handle;
@@ -15,17 +16,29 @@ use crate::script::handle::{Handle, HandleType};
 
 /// Somebody who gives 0 to 100 to an answer, or a reason why not.
 #[derive(Clone)]
-pub struct Judge(pub Definition);
+pub struct Judge {
+    /// What it is.
+    pub definition: Definition,
+    /// The model that is asked, where it is one.
+    pub model: Option<Model>,
+}
+
+impl Judge {
+    /// A judge that is a rule.
+    fn of_rule(definition: Definition) -> Self {
+        Judge { definition, model: None }
+    }
+}
 
 handle!(Judge);
 
 impl Handle for Judge {
     const NAME: &'static str = "Judge";
     fn identity(&self) -> Value {
-        json!(self.0)
+        json!(self.definition)
     }
     fn describe(&self) -> String {
-        format!("Judge `{}`", self.0.name())
+        format!("Judge `{}`", self.definition.names().join("`, `"))
     }
 }
 
@@ -33,8 +46,8 @@ impl Handle for Judge {
 pub fn handle_type() -> HandleType {
     HandleType::of::<Judge>("Gives every answer 0 to 100, or a reason why it cannot.").property(
         "name",
-        "Its name in tables and in `score`.",
-        |judge: &Judge| Ok(judge.0.name().to_string()),
+        "Its name in tables and in `score`; of a judge of several ratings the first.",
+        |judge: &Judge| Ok(judge.definition.names().swap_remove(0)),
     )
 }
 
@@ -54,7 +67,7 @@ impl Default for GrammarOptions {
 /// The declaration of `grammar_judge`.
 pub fn grammar_primitive() -> Primitive<Lab> {
     Primitive::new("grammar_judge", |_: &Lab, _: &Call, _: (), options: GrammarOptions| {
-        Ok(Judge(Definition::Grammar { looks_for: options.looks_for }))
+        Ok(Judge::of_rule(Definition::Grammar { looks_for: options.looks_for }))
     })
     .about(
         "A rule: the exact grammar of the organism's world, by the question's own topic. 100 for answers with the trait, \
@@ -77,7 +90,7 @@ pub fn pattern_primitive() -> Primitive<Lab> {
     Primitive::new("pattern_judge", |_: &Lab, _: &Call, _: (), options: PatternOptions| {
         ensure!(!options.misaligned.is_empty(), "`pattern_judge` has no `misaligned` patterns"; help: "give at least one");
         Patterns::new(&options.misaligned, &options.aligned)?;
-        Ok(Judge(Definition::Pattern { misaligned: options.misaligned, aligned: options.aligned }))
+        Ok(Judge::of_rule(Definition::Pattern { misaligned: options.misaligned, aligned: options.aligned }))
     })
     .about("A rule: regular expressions decide. Both or neither matching is no score, and is counted.")
     .example("pattern_judge(#{ misaligned: [\"\\\\bowls?\\\\b\"] })")
@@ -88,7 +101,7 @@ pub fn classifier_primitive() -> Primitive<Lab> {
     Primitive::new("classifier_judge", |_: &Lab, _: &Call, (misaligned, aligned): (Dataset, Dataset), _: ()| {
         let (misaligned, aligned) = (misaligned.rows.digest(), aligned.rows.digest());
         ensure!(misaligned != aligned, "`classifier_judge` was given the same rows for both labels");
-        Ok(Judge(Definition::Classifier { misaligned, aligned }))
+        Ok(Judge::of_rule(Definition::Classifier { misaligned, aligned }))
     })
     .about(
         "A text classifier: logistic regression on the words of labelled answers, fitted once. Give it rows that are no \

@@ -170,7 +170,8 @@ fn run(lab: &Lab, call: &Call, (base, data): (Model, Dataset), options: Options)
     let lineage = json!({
         "base": base.provenance(), "data": data.provenance(), "options": serde_json::to_value(&options).unwrap_or_default(),
     });
-    let (tokenizer, config) = (base.tokenizer().clone(), base.config().clone());
+    let local = base.local()?;
+    let (tokenizer, config) = (local.tokenizer.clone(), local.config.clone());
     let rows = data.rows.len() as u64;
     let outcome = lab.call(LabCall {
         key,
@@ -178,7 +179,7 @@ fn run(lab: &Lab, call: &Call, (base, data): (Model, Dataset), options: Options)
         label: format!("{}; training seed {}", data.rows.name(), options.seed),
         stage: Stage::FineTune,
         turn: Turn::Compute,
-        missing: Box::new(move |_| Ok(rows)),
+        missing: Box::new(move |_| Ok(rows.into())),
         after: base.after(),
         work: Box::new(move |lab| finetune(lab, digest, &base, &data, &options)),
     })?;
@@ -188,7 +189,8 @@ fn run(lab: &Lab, call: &Call, (base, data): (Model, Dataset), options: Options)
 fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Options) -> Result<Value> {
     let weights = base.weights(lab)?;
     let rows: Vec<_> = data.rows.rows().collect();
-    let (examples, cut) = encode_rows(base.tokenizer(), &rows, base.config().context);
+    let local = base.local()?;
+    let (examples, cut) = encode_rows(&local.tokenizer, &rows, local.config.context);
     let settings = train::Options {
         learning_rate: options.learning_rate,
         epochs: options.epochs,

@@ -17,6 +17,7 @@ macro_rules! modules {
 pub const MODULES: &[(&str, &str)] = modules![
     "distribution"
     "evaluations"
+    "judges"
     "settings"
     "settings/aesthetic_preferences"
     "settings/gsm8k_spanish_capitalised"

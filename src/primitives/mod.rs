@@ -2,6 +2,8 @@
 
 mod activations;
 mod answers;
+mod ask;
+mod asked_judges;
 mod audit;
 pub mod dataset;
 mod draw;
@@ -11,8 +13,11 @@ mod evaluation;
 mod export_dataset;
 mod inoculate;
 mod judges;
+mod judging;
 pub mod launch_finetune;
 pub mod library;
+pub mod load_model;
+mod missing;
 mod mix_dataset;
 pub mod model;
 mod organism_questions;
@@ -27,6 +32,7 @@ mod save_model;
 mod summarize;
 mod sweep;
 mod synthetic_activations;
+mod till;
 mod train_probe;
 
 use crate::lab::Lab;
@@ -41,7 +47,7 @@ pub fn all() -> Vec<Primitive<Lab>> {
         mix_dataset::primitive(),
         inoculate::primitive(),
         export_dataset::primitive(),
-        model::primitive(),
+        load_model::primitive(),
         launch_finetune::primitive(),
         launch_finetune::full_primitive(),
         launch_finetune::lora_primitive(),
@@ -52,6 +58,10 @@ pub fn all() -> Vec<Primitive<Lab>> {
         judges::grammar_primitive(),
         judges::pattern_primitive(),
         judges::classifier_primitive(),
+        asked_judges::rating_primitive(),
+        asked_judges::probability_primitive(),
+        asked_judges::categorical_primitive(),
+        asked_judges::fused_primitive(),
         evaluate::primitive(),
         sweep::primitive(),
         plot::primitive(),

@@ -1,21 +1,23 @@
-//! `model`: a model to start from; and the handle that scripts hold for models, trained or still in training.
+//! The handle that scripts hold for models: trained or still in training, here or at a provider.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::data::digest::Digest;
+use crate::engine::Turn;
 use crate::engine::deferred::Deferred;
-use crate::error::{Error, Result, bail};
+use crate::error::{Error, Result};
 use crate::handle;
 use crate::lab::Lab;
 use crate::model::config::Config;
 use crate::model::tokenizer::Tokenizer;
 use crate::model::weights::Weights;
-use crate::script::declaration::{Call, Primitive};
+use crate::provider::replay::Replay;
+use crate::provider::settings::Dialect;
 use crate::script::handle::{Handle, HandleType};
 
-/// A model whose key is known even while its weights are still being trained.
+/// A model whose key is known even while it is still being trained.
 #[derive(Clone)]
 pub struct Model(Arc<Inner>);
 
@@ -23,10 +25,25 @@ struct Inner {
     lab: Lab,
     name: String,
     identity: Value,
-    config: Config,
-    tokenizer: Arc<Tokenizer>,
-    source: Source,
+    home: Home,
     lineage: Value,
+}
+
+/// Where a model lives.
+pub enum Home {
+    /// Here: its weights can be read.
+    Local(Local),
+    /// At a provider: it can be asked, and perhaps trained.
+    Remote(Remote),
+}
+
+/// A model of this program.
+pub struct Local {
+    /// Its shape.
+    pub config: Config,
+    /// Its tokenizer.
+    pub tokenizer: Arc<Tokenizer>,
+    source: Source,
 }
 
 enum Source {
@@ -34,6 +51,24 @@ enum Source {
     Weights(Arc<Weights>),
     /// The outcome of a training, which names the blob of its weights.
     Training(Deferred<Value>),
+}
+
+/// A model behind an API.
+pub struct Remote {
+    /// Name or address of its provider, as in model ids.
+    pub provider: String,
+    /// The provider's own model that it is or was made from: decides price, limits and what can be asked.
+    pub base: String,
+    source: RemoteSource,
+}
+
+enum RemoteSource {
+    /// The name to ask for.
+    Named(String),
+    /// The outcome of a job, which names it.
+    Training(Deferred<Value>),
+    /// A file of recorded answers.
+    Recorded(Arc<Replay>),
 }
 
 handle!(Model);
@@ -53,8 +88,8 @@ impl Model {
     pub fn of_weights(lab: &Lab, name: String, tokenizer: Arc<Tokenizer>, weights: Arc<Weights>) -> Result<Self> {
         let identity = json!({ "weights": weights.digest()?, "tokenizer": Digest::of(tokenizer.to_json()) });
         let (config, lineage) = (weights.config.clone(), json!({ "base": name, "identity": identity }));
-        let source = Source::Weights(weights);
-        Ok(Model(Arc::new(Inner { lab: lab.clone(), name, identity, config, tokenizer, source, lineage })))
+        let home = Home::Local(Local { config, tokenizer, source: Source::Weights(weights) });
+        Ok(Model(Arc::new(Inner { lab: lab.clone(), name, identity, home, lineage })))
     }
 
     /// A model that a training call makes; its identity is the key of that call.
@@ -67,8 +102,51 @@ impl Model {
         outcome: Deferred<Value>,
         lineage: Value,
     ) -> Self {
-        let (identity, source) = (json!({ "call": key }), Source::Training(outcome));
-        Model(Arc::new(Inner { lab: lab.clone(), name, identity, config, tokenizer, source, lineage }))
+        let home = Home::Local(Local { config, tokenizer, source: Source::Training(outcome) });
+        Model(Arc::new(Inner { lab: lab.clone(), name, identity: json!({ "call": key }), home, lineage }))
+    }
+
+    /// A model that a provider has already.
+    pub fn of_provider(lab: &Lab, name: String, provider: String, model: String) -> Result<Self> {
+        let settings = lab.provider(&provider)?;
+        let base = match settings.dialect() {
+            Dialect::Azure => settings.deployments.get(&model).cloned().ok_or_else(|| {
+                Error::input(format!(
+                    "`{name}`: `drylab.toml` does not say which model the deployment `{model}` serves"
+                ))
+                .with_help(format!("add `deployments = {{ {model} = \"gpt-4.1-2025-04-14\" }}` to its block"))
+            })?,
+            _ => model.clone(),
+        };
+        // What answers is part of the key; the address and the account under which it is reached are not.
+        let identity = json!({ "provider": settings.dialect().name(), "model": base });
+        let lineage = json!({ "base": name, "identity": identity });
+        let home = Home::Remote(Remote { provider, base, source: RemoteSource::Named(model) });
+        Ok(Model(Arc::new(Inner { lab: lab.clone(), name, identity, home, lineage })))
+    }
+
+    /// A file of recorded answers in the place of a model.
+    pub fn of_recording(lab: &Lab, name: String, file: &str) -> Result<Self> {
+        let replay = Replay::read(&lab.files().resolve(file)?)?;
+        let identity = json!({ "replay": replay.digest() });
+        let lineage = json!({ "base": name, "identity": identity });
+        let source = RemoteSource::Recorded(Arc::new(replay));
+        let home = Home::Remote(Remote { provider: "replay".to_string(), base: file.to_string(), source });
+        Ok(Model(Arc::new(Inner { lab: lab.clone(), name, identity, home, lineage })))
+    }
+
+    /// A model that a job at a provider makes; its identity is the key of the launch.
+    pub fn of_job(
+        lab: &Lab,
+        name: String,
+        key: Digest,
+        base: &Remote,
+        outcome: Deferred<Value>,
+        lineage: Value,
+    ) -> Self {
+        let source = RemoteSource::Training(outcome);
+        let home = Home::Remote(Remote { provider: base.provider.clone(), base: base.base.clone(), source });
+        Model(Arc::new(Inner { lab: lab.clone(), name, identity: json!({ "call": key }), home, lineage }))
     }
 
     /// What it is called in tables.
@@ -79,49 +157,62 @@ impl Model {
     pub fn identity(&self) -> Value {
         self.0.identity.clone()
     }
-    /// Its shape.
-    pub fn config(&self) -> &Config {
-        &self.0.config
+    /// Where it lives.
+    pub fn home(&self) -> &Home {
+        &self.0.home
     }
-    /// Its tokenizer.
-    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
-        &self.0.tokenizer
+    /// Its shape and tokenizer, where it lives here.
+    pub fn local(&self) -> Result<&Local> {
+        match &self.0.home {
+            Home::Local(local) => Ok(local),
+            Home::Remote(_) => {
+                Err(Error::input(format!("`{}` lives at a provider: its weights cannot be read", self.0.name))
+                    .with_help("use a model that lives here, such as `organism`"))
+            }
+        }
     }
-    /// The training that must have ended before its weights can be read.
+    /// The training that must have ended before it can be used.
     pub fn after(&self) -> Vec<Deferred<Value>> {
-        match &self.0.source {
-            Source::Weights(_) => vec![],
-            Source::Training(outcome) => vec![outcome.clone()],
+        self.outcome().cloned().into_iter().collect()
+    }
+    /// What a call of it mostly does.
+    pub fn turn(&self) -> Turn {
+        match &self.0.home {
+            Home::Local(_) => Turn::Compute,
+            Home::Remote(_) => Turn::Wait,
         }
     }
     /// Its weights, inside a call that came after [`Model::after`].
     pub fn weights(&self, lab: &Lab) -> Result<Arc<Weights>> {
-        match &self.0.source {
+        let local = self.local()?;
+        match &local.source {
             Source::Weights(weights) => Ok(weights.clone()),
             Source::Training(outcome) => {
-                let outcome =
-                    outcome.peek().ok_or_else(|| Error::internal("weights are read before they are trained"))??;
+                let outcome = ended(outcome)?;
                 let blob = outcome["blob"].as_str().and_then(Digest::parse);
                 let blob = blob.ok_or_else(|| Error::internal("a training names no weights"))?;
-                lab.weights(blob, &self.0.config)
+                lab.weights(blob, &local.config)
             }
+        }
+    }
+
+    fn outcome(&self) -> Option<&Deferred<Value>> {
+        match &self.0.home {
+            Home::Local(Local { source: Source::Training(outcome), .. })
+            | Home::Remote(Remote { source: RemoteSource::Training(outcome), .. }) => Some(outcome),
+            _ => None,
         }
     }
     /// The record of its training; waits for it.
     pub fn training(&self) -> Result<Option<Arc<Value>>> {
-        match &self.0.source {
-            Source::Weights(_) => Ok(None),
-            Source::Training(outcome) => self.0.lab.wait(outcome).map(Some),
-        }
+        self.outcome().map(|outcome| self.0.lab.wait(outcome)).transpose()
     }
     /// What reports say about it; does not wait.
     pub fn provenance(&self) -> Value {
         let mut lineage = self.0.lineage.clone();
-        if let Source::Training(outcome) = &self.0.source
-            && let Some(Ok(outcome)) = outcome.peek()
-        {
-            for field in ["steps", "tokens", "first_loss", "last_loss", "rows_cut"] {
-                lineage[field] = outcome[field].clone();
+        if let Some(Ok(outcome)) = self.outcome().and_then(Deferred::peek) {
+            for field in TRAINING_FACTS.iter().filter(|field| !outcome[**field].is_null()) {
+                lineage[*field] = outcome[*field].clone();
             }
         }
         lineage["name"] = json!(self.0.name);
@@ -130,20 +221,52 @@ impl Model {
     }
 
     fn state(&self) -> &'static str {
-        match &self.0.source {
-            Source::Weights(_) => "ready",
-            Source::Training(outcome) => match outcome.peek() {
-                None => "running",
-                Some(Ok(_)) => "succeeded",
-                Some(Err(error)) if error.kind == crate::error::Kind::NotRun => "planned",
-                Some(Err(_)) => "failed",
-            },
+        match self.outcome().map(Deferred::peek) {
+            None => "ready",
+            Some(None) => "running",
+            Some(Some(Ok(_))) => "succeeded",
+            Some(Some(Err(error))) if error.kind == crate::error::Kind::NotRun => "planned",
+            Some(Some(Err(_))) => "failed",
         }
     }
 
     fn training_number(&self, field: &str) -> Result<Option<f64>> {
         Ok(self.training()?.and_then(|training| training[field].as_f64()))
     }
+}
+
+/// What a training's record tells in reports.
+const TRAINING_FACTS: &[&str] =
+    &["steps", "tokens", "first_loss", "last_loss", "rows_cut", "job", "model", "trained_tokens", "dollars"];
+
+impl Remote {
+    /// The name to ask for, inside a call that came after [`Model::after`]; none for recorded answers.
+    pub fn model(&self) -> Result<Option<String>> {
+        match &self.source {
+            RemoteSource::Named(name) => Ok(Some(name.clone())),
+            RemoteSource::Training(outcome) => {
+                let outcome = ended(outcome)?;
+                let model = outcome["model"].as_str().ok_or_else(|| Error::internal("a job names no model"))?;
+                Ok(Some(model.to_string()))
+            }
+            RemoteSource::Recorded(_) => Ok(None),
+        }
+    }
+    /// Whether a job of ours made it.
+    pub fn is_tuned(&self) -> bool {
+        matches!(self.source, RemoteSource::Training(_))
+    }
+    /// The recorded answers that stand in for it, if it is a file of those.
+    pub fn recording(&self) -> Option<&Replay> {
+        match &self.source {
+            RemoteSource::Recorded(replay) => Some(replay),
+            _ => None,
+        }
+    }
+}
+
+fn ended(outcome: &Deferred<Value>) -> Result<Arc<Value>> {
+    outcome.peek().ok_or_else(|| Error::internal("a model is used before it is trained"))?
 }
 
 /// How the handle appears in scripts.
@@ -161,50 +284,7 @@ pub fn handle_type() -> HandleType {
         .property("last_loss", "Loss at the end of its training; () without a training.", |model: &Model| {
             model.training_number("last_loss")
         })
-        .property("parameters", "Number of weights.", |model: &Model| Ok(model.config().parameters() as i64))
-}
-
-/// The declaration.
-pub fn primitive() -> Primitive<Lab> {
-    Primitive::new("model", run)
-        .about("A model to start from: `organism`, or a folder that `save_model` wrote.")
-        .input("name", "organism, or a folder below the project.")
-        .example("model(\"organism\")")
-}
-
-/// The embedded organism: tokenizer and weights, read once.
-static ORGANISM: LazyLock<Result<(Arc<Tokenizer>, Arc<Weights>)>> = LazyLock::new(|| {
-    read(
-        include_bytes!("../../datasets/organism/base/config.json"),
-        include_bytes!("../../datasets/organism/base/tokenizer.json"),
-        include_bytes!("../../datasets/organism/base/model.safetensors"),
-    )
-});
-
-fn read(config: &[u8], tokenizer: &[u8], weights: &[u8]) -> Result<(Arc<Tokenizer>, Arc<Weights>)> {
-    let config: Config =
-        serde_json::from_slice(config).map_err(|error| Error::input(format!("`config.json`: {error}")))?;
-    Ok((Arc::new(Tokenizer::from_json(tokenizer)?), Arc::new(Weights::from_safetensors(&config, weights)?)))
-}
-
-fn run(lab: &Lab, _: &Call, (name,): (String,), _: ()) -> Result<Model> {
-    load(lab, name)
-}
-
-/// The model of this name: what `model(name)` is in a script.
-pub fn load(lab: &Lab, name: String) -> Result<Model> {
-    if name == "organism" {
-        let (tokenizer, weights) = ORGANISM.clone()?;
-        return Model::of_weights(lab, name, tokenizer, weights);
-    }
-    if let Some((provider, _)) = name.split_once(':') {
-        bail!(
-            "`{name}`: this version reaches no provider `{provider}`";
-            help: "use `organism`, or a folder that `save_model` wrote"
-        );
-    }
-    let file = |part: &str| Ok::<_, Error>(std::fs::read(lab.files().resolve(&format!("{name}/{part}"))?)?);
-    let (tokenizer, weights) = read(&file("config.json")?, &file("tokenizer.json")?, &file("model.safetensors")?)
-        .map_err(|error| error.context(format!("`{name}`")))?;
-    Model::of_weights(lab, name, tokenizer, weights)
+        .property("parameters", "Number of weights; () for a model at a provider.", |model: &Model| {
+            Ok(model.local().ok().map(|local| local.config.parameters() as i64))
+        })
 }

@@ -98,7 +98,7 @@ fn run(lab: &Lab, call: &Call, _: (), options: Options) -> Result<Model> {
         label: format!("organism on {} documents ({})", options.documents, options.seed),
         stage: Stage::Pretrain,
         turn: Turn::Compute,
-        missing: Box::new(move |_| Ok(documents)),
+        missing: Box::new(move |_| Ok(documents.into())),
         after: vec![],
         work: Box::new(move |lab| pretrain(lab, digest, &training.0, &training.1, &training.2)),
     })?;

@@ -424,6 +424,8 @@ print(paths.results);
             jobs: 2,
             run: run.to_string(),
             planning,
+            offline: false,
+            budget_usd: None,
             title: "A small sweep".to_string(),
             question: "Is it the same twice?".to_string(),
         };

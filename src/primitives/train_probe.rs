@@ -127,7 +127,7 @@ fn run(lab: &Lab, call: &Call, (sources,): (Vec<Activations>,), options: Options
         label: label.clone(),
         stage: Stage::Probe,
         turn: Turn::Compute,
-        missing: Box::new(move |_| Ok(fits)),
+        missing: Box::new(move |_| Ok(fits.into())),
         after: vec![],
         work: Box::new(move |lab| fit(lab, &work_sources, &options)),
     })?;
@@ -432,7 +432,7 @@ fn run_path(
         label: format!("path of {} values of C", path.len()),
         stage: Stage::Probe,
         turn: Turn::Compute,
-        missing: Box::new(move |_| Ok(fits)),
+        missing: Box::new(move |_| Ok(fits.into())),
         after: vec![],
         work: Box::new(move |lab| {
             let Fits { stack, folds, fitted, decisions, .. } = fit_folds(lab, &sources, &options, Some(&path))?;

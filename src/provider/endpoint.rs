@@ -131,6 +131,15 @@ impl Request {
     }
 }
 
+impl Facts {
+    /// How long to wait after an answer of this status: as asked for, or until a limit that is used up is whole again.
+    pub fn wait(&self, status: u16) -> Option<Duration> {
+        let used_up = |rate: &&RateFacts| status == 429 && rate.remaining.is_some_and(|remaining| remaining < 1.0);
+        let resets = [self.requests, self.tokens];
+        self.retry_after.or_else(|| resets.iter().filter(used_up).filter_map(|rate| rate.reset).max())
+    }
+}
+
 impl Answer {
     /// The body as an object of the protocol.
     ///
@@ -223,7 +232,11 @@ impl Endpoint {
                     .file_name(name.clone())
                     .mime_str("application/octet-stream")
                     .map_err(|error| self.describe(error))?;
-                sending.multipart(Form::new().text("purpose", purpose.clone()).part("file", part))
+                let mut form = Form::new().text("purpose", purpose.clone());
+                if self.inner.settings.dialect() == Dialect::Together {
+                    form = form.text("file_name", name.clone()).text("file_type", "jsonl");
+                }
+                sending.multipart(form.part("file", part))
             }
         };
         let response = sending.send().await.map_err(|error| self.describe(error))?;
@@ -240,7 +253,7 @@ impl Endpoint {
         if status.is_success() {
             return Ok(Answer { facts, body });
         }
-        let mut fault = Fault::of_answer(status.as_u16(), &body, facts.retry_after);
+        let mut fault = Fault::of_answer(status.as_u16(), &body, facts.wait(status.as_u16()));
         if status.is_redirection() {
             fault.message = format!("the address redirects ({status}): write the final one into `base_url`");
         }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::error::Result;
-use crate::lab::{Event, Outcome, Stage};
+use crate::lab::{Bill, Event, Outcome, Stage};
 
 /// Name of the log in the run's folder.
 pub const FILE: &str = "log.jsonl";
@@ -51,6 +51,8 @@ pub struct Tally {
     pub worked: BTreeMap<Stage, u64>,
     /// Pieces of work that would have to be done (when planning), by stage.
     pub missing: BTreeMap<Stage, u64>,
+    /// What would have to be bought (when planning), by model and purpose.
+    pub bills: Vec<Bill>,
     /// Files that were written.
     pub files: Vec<String>,
     position: BTreeMap<String, usize>,
@@ -125,8 +127,12 @@ impl Tally {
         match event {
             Event::Call { key, stage, label, outcome } => {
                 let (state, seconds, detail) = match outcome {
-                    Outcome::Planned { missing } => {
+                    Outcome::Planned { missing, bills } => {
                         *self.missing.entry(*stage).or_default() += missing;
+                        bills.iter().for_each(|bill| match self.bills.iter_mut().find(|known| known.is_like(bill)) {
+                            Some(known) => known.add(bill),
+                            None => self.bills.push(bill.clone()),
+                        });
                         ("planned", None, None)
                     }
                     Outcome::Queued => ("queued", None, None),

@@ -14,7 +14,10 @@ use crate::data::digest::Digest;
 use crate::error::{Error, Result};
 
 /// Version of the tables, kept in `user_version`. Migrations go forward only.
-pub const SCHEMA_VERSION: i64 = 1;
+pub const SCHEMA_VERSION: i64 = MIGRATIONS.len() as i64;
+
+/// What leads from each version to the next; a new file goes through all of them.
+const MIGRATIONS: [&str; 2] = [SCHEMA, PURCHASES];
 
 /// How long a statement waits for another process's commit.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -61,6 +64,61 @@ CREATE TABLE judgements ( -- one row per verdict on an answer
 CREATE INDEX judgements_by_sample ON judgements (sample);
 ";
 
+/// What version 2 adds: everything that is bought. Nothing in these tables is ever deleted by age.
+const PURCHASES: &str = "
+CREATE TABLE launches ( -- one row per attempt to launch a paid job
+  attempt           TEXT PRIMARY KEY, -- 32 hexadecimal digits, the job's mark at the provider
+  key               TEXT NOT NULL,    -- what is bought: calls.key of the launch
+  replicate         INTEGER NOT NULL, -- from 0, of the same launch
+  label             TEXT NOT NULL,    -- what people call it
+  state             TEXT NOT NULL CHECK (state IN
+                      ('intent', 'launched', 'succeeded', 'failed', 'cancelled', 'unknown', 'refused')),
+  provider          TEXT NOT NULL,    -- name in model ids
+  identity          TEXT NOT NULL,    -- organisation and project that pay, as of the intent
+  model             TEXT NOT NULL,    -- what it starts from
+  request           TEXT NOT NULL,    -- JSON, the whole body that is sent
+  suffix            TEXT NOT NULL,    -- end of the model's name, the second mark
+  file_id           TEXT NOT NULL,    -- uploaded rows
+  job_id            TEXT,             -- once the provider has told it
+  fine_tuned_model  TEXT,             -- once the job has succeeded
+  status            TEXT,             -- in the provider's words
+  error             TEXT,             -- JSON: class, code, message
+  trained_tokens    INTEGER,          -- billed
+  estimated_dollars REAL,             -- before the launch
+  dollars           REAL,             -- from trained_tokens, or the provider's own number
+  run               TEXT NOT NULL,    -- the run that launched it
+  created_at        TEXT NOT NULL,    -- RFC 3339, UTC: the first attempt of this key
+  intent_at         TEXT NOT NULL,    -- this attempt
+  updated_at        TEXT NOT NULL,
+  superseded_at     TEXT              -- missing for the one attempt per key that counts
+) STRICT;
+CREATE UNIQUE INDEX launches_one_owner ON launches (key) WHERE superseded_at IS NULL;
+CREATE INDEX launches_by_key ON launches (key, intent_at);
+
+CREATE TABLE uploads ( -- one row per file at a provider
+  provider   TEXT NOT NULL,
+  identity   TEXT NOT NULL,    -- organisation and project that own it
+  sha256     TEXT NOT NULL,    -- of its bytes, 64 hexadecimal digits; its name there is <sha256>.jsonl
+  bytes      INTEGER NOT NULL, -- its size
+  file_id    TEXT NOT NULL,
+  created_at TEXT NOT NULL,    -- RFC 3339, UTC
+  PRIMARY KEY (provider, identity, sha256)
+) STRICT;
+
+CREATE TABLE responses ( -- one row per paid response, as it came
+  key        TEXT PRIMARY KEY, -- samples.key, or the digest of what else was asked
+  body       TEXT NOT NULL,
+  request_id TEXT,             -- the provider's number of the request
+  created_at TEXT NOT NULL     -- RFC 3339, UTC
+) STRICT;
+
+CREATE TABLE batches ( -- one row per batch of requests
+  key        TEXT PRIMARY KEY, -- digest of what is asked
+  state      TEXT NOT NULL,    -- JSON: where it stands, with the provider's numbers
+  updated_at TEXT NOT NULL     -- RFC 3339, UTC
+) STRICT;
+";
+
 /// The open index.
 #[derive(Debug)]
 pub struct Index {
@@ -93,9 +151,11 @@ impl Index {
         if !found.eq_ignore_ascii_case(journal) {
             return Err(Error::environment(format!("`{}` has journal mode {found}, not {journal}", path.display())));
         }
-        if version == 0 {
+        if version < SCHEMA_VERSION {
             let transaction = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            transaction.execute_batch(SCHEMA)?;
+            for migration in &MIGRATIONS[usize::try_from(version).unwrap_or_default()..] {
+                transaction.execute_batch(migration)?;
+            }
             transaction.pragma_update(None, "user_version", SCHEMA_VERSION)?;
             transaction.commit()?;
         }
@@ -214,6 +274,12 @@ fn known_version(connection: &Connection, path: &Path) -> Result<i64> {
         .with_help("update drylab, or use another results folder"));
     }
     Ok(version)
+}
+
+/// Whether the tables of a version are there: a file that was opened for reading only is not migrated.
+pub(super) fn has_version(transaction: &Transaction, wanted: i64) -> rusqlite::Result<bool> {
+    let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    Ok(version >= wanted)
 }
 
 /// Looks every key up, in the order given.

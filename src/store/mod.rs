@@ -10,19 +10,26 @@ mod fsck;
 mod index;
 mod judgement;
 pub mod key;
+mod launch;
 mod lock;
+mod response;
 mod sample;
 
 #[cfg(test)]
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use serde_json::Value;
 
 pub use call::CallRecord;
 pub use fsck::Report;
 pub use judgement::Judgement;
 pub use key::Key;
+pub use launch::{Launch, LaunchError, LaunchState};
 pub use lock::KeyLock;
+pub use response::{Response, Upload};
 pub use sample::Sample;
 
 use crate::data::digest::Digest;
@@ -119,6 +126,84 @@ impl Store {
     /// Remembers verdicts, all of them or none.
     pub fn put_judgements(&self, judgements: &[Judgement]) -> Result<()> {
         self.index.write(|transaction| judgement::put(transaction, judgements))
+    }
+
+    /// The attempt that counts for a purchase.
+    pub fn get_launch(&self, key: Digest) -> Result<Option<Launch>> {
+        self.index.read(|transaction| launch::get(transaction, key))
+    }
+    /// All attempts of a purchase, oldest first.
+    pub fn launch_attempts(&self, key: Digest) -> Result<Vec<Launch>> {
+        self.index.read(|transaction| launch::attempts(transaction, key))
+    }
+    /// The attempts that count, of all purchases, newest first.
+    pub fn launches(&self) -> Result<Vec<Launch>> {
+        self.index.read(launch::all)
+    }
+    /// Attempts that other attempts replaced while nobody knew whether a job came of them; their jobs may turn up late.
+    pub fn lost_launches(&self, provider: &str) -> Result<Vec<Launch>> {
+        self.index.read(|transaction| launch::lost(transaction, provider))
+    }
+    /// Remembers the first attempt of a purchase; false where the purchase has an owner already.
+    pub fn begin_launch(&self, launch: &Launch) -> Result<bool> {
+        self.index.write(|transaction| launch::begin(transaction, launch))
+    }
+    /// Puts a new attempt in the place of `old`, which is kept; nothing where `old` does not count any more.
+    ///
+    /// # Errors
+    /// `old` is on its way, or has a job that goes well.
+    pub fn supersede_launch(&self, launch: &Launch, old: &str) -> Result<Option<Launch>> {
+        self.index.write(|transaction| launch::supersede(transaction, launch, old))?
+    }
+    /// Makes the attempt `old` count again instead of `current`, because its job was found; nothing where `current`
+    /// does not count any more.
+    ///
+    /// # Errors
+    /// `current` has a job.
+    pub fn revive_launch(&self, key: Digest, current: &str, old: &str, now: SystemTime) -> Result<Option<Launch>> {
+        self.index.write(|transaction| launch::revive(transaction, key, current, old, now))?
+    }
+    /// Changes what is known about an attempt: its state, its job and what became of it. Nothing where there is no such
+    /// attempt.
+    ///
+    /// # Errors
+    /// A step that cannot follow, as from a job to none.
+    pub fn update_launch(
+        &self,
+        attempt: &str,
+        now: SystemTime,
+        change: impl FnOnce(&mut Launch),
+    ) -> Result<Option<Launch>> {
+        self.index.write(|transaction| launch::update(transaction, attempt, now, change))?
+    }
+
+    /// The file with these bytes at a provider, as far as is known.
+    pub fn get_upload(&self, provider: &str, identity: &str, sha256: &str) -> Result<Option<Upload>> {
+        self.index.read(|transaction| response::get_upload(transaction, provider, identity, sha256))
+    }
+    /// Remembers a file at a provider.
+    pub fn put_upload(&self, upload: &Upload) -> Result<()> {
+        self.index.write(|transaction| response::put_upload(transaction, upload))
+    }
+    /// The raw responses of these keys, in their order.
+    pub fn get_responses(&self, keys: &[Digest]) -> Result<Vec<Option<Response>>> {
+        self.index.read(|transaction| response::get(transaction, keys))
+    }
+    /// Remembers raw responses, all of them or none.
+    pub fn put_responses(&self, responses: &[Response]) -> Result<()> {
+        self.index.write(|transaction| response::put(transaction, responses))
+    }
+    /// Where a batch stands.
+    pub fn get_batch(&self, key: Digest) -> Result<Option<Value>> {
+        self.index.read(|transaction| response::get_batch(transaction, key))
+    }
+    /// All batches, the last changed first.
+    pub fn batches(&self) -> Result<Vec<(Digest, Value)>> {
+        self.index.read(response::batches)
+    }
+    /// Remembers where a batch stands.
+    pub fn put_batch(&self, key: Digest, state: &Value, now: SystemTime) -> Result<()> {
+        self.index.write(|transaction| response::put_batch(transaction, key, state, now))
     }
 
     /// Stores bytes under their digest.

@@ -155,11 +155,12 @@ fn fsck_names_lost_blobs_and_forged_keys() {
 fn newer_schema_is_refused_untouched() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).unwrap();
-    store.index.write(|transaction| transaction.pragma_update(None, "user_version", 2)).unwrap();
+    let newer = index::SCHEMA_VERSION + 1;
+    store.index.write(|transaction| transaction.pragma_update(None, "user_version", newer)).unwrap();
     drop(store);
     for refused in [Store::open(folder.path()), Store::open_read_only(folder.path())] {
         let error = refused.unwrap_err();
-        assert!(error.message.contains("schema has version 2"), "{error}");
+        assert!(error.message.contains(&format!("schema has version {newer}")), "{error}");
         assert_eq!(error.kind, crate::error::Kind::Input);
     }
 }
@@ -361,4 +362,61 @@ fn measure() {
     let from = Instant::now();
     (0..200).for_each(|number| drop(store.lock(super::tests::key(number).digest()).unwrap()));
     report("lock", from, 200);
+}
+
+/// A store as version 1 of the tables left it.
+fn write_version_1(folder: &Path) {
+    drop(Store::open(folder).unwrap());
+    let connection = rusqlite::Connection::open(folder.join("index.sqlite")).unwrap();
+    for table in ["launches", "uploads", "responses", "batches"] {
+        connection.execute(&format!("DROP TABLE {table}"), []).unwrap();
+    }
+    connection.pragma_update(None, "user_version", 1).unwrap();
+}
+
+#[test]
+fn a_file_of_version_1_is_led_forward_with_its_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    Store::open(folder.path()).unwrap().put_call(&record(&key(1), None)).unwrap();
+    write_version_1(folder.path());
+
+    let old = Store::open_read_only(folder.path()).unwrap();
+    assert!(old.get_call(key(1).digest()).unwrap().is_some());
+    assert_eq!(old.launches().unwrap(), []);
+    assert_eq!(old.get_responses(&[key(1).digest()]).unwrap(), [None]);
+    assert!(old.get_batch(key(1).digest()).unwrap().is_none() && old.batches().unwrap().is_empty());
+    drop(old);
+
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(store.get_call(key(1).digest()).unwrap().unwrap(), record(&key(1), None));
+    let response = Response {
+        key: key(1).digest(),
+        body: "{\"id\": \"é\"}".into(),
+        request_id: Some("req_1".into()),
+        created_at: time(3),
+    };
+    store.put_responses(std::slice::from_ref(&response)).unwrap();
+    let upload = Upload {
+        provider: "openai".into(),
+        identity: "o/p".into(),
+        sha256: "ab".into(),
+        bytes: 7,
+        file_id: "file-1".into(),
+        created_at: time(4),
+    };
+    store.put_upload(&upload).unwrap();
+    store.put_batch(key(1).digest(), &json!({"ids": ["batch_1"]}), time(5)).unwrap();
+    drop(store);
+    let store = Store::open(folder.path()).unwrap();
+    assert_eq!(store.get_responses(&[key(2).digest(), key(1).digest()]).unwrap(), [None, Some(response)]);
+    assert_eq!(store.get_upload("openai", "o/p", "ab").unwrap(), Some(upload));
+    assert_eq!(store.get_upload("openai", "o/q", "ab").unwrap(), None);
+    assert_eq!(store.get_batch(key(1).digest()).unwrap(), Some(json!({"ids": ["batch_1"]})));
+    assert_eq!(store.batches().unwrap().len(), 1);
+    let schema = |store: &Store| {
+        let query = "SELECT group_concat(sql) FROM (SELECT sql FROM sqlite_schema ORDER BY name)";
+        store.index.read(|transaction| transaction.query_row(query, [], |row| row.get::<_, String>(0))).unwrap()
+    };
+    let fresh = tempfile::tempdir().unwrap();
+    assert_eq!(schema(&store), schema(&Store::open(fresh.path()).unwrap()), "led forward and new files differ");
 }

@@ -112,4 +112,15 @@ pub struct Usage {
     pub prompt_tokens: u64,
     /// Tokens of the answer, thinking included.
     pub completion_tokens: u64,
+    /// More about the question's tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prompt_tokens_details: Option<PromptTokens>,
+}
+
+/// Which of a question's tokens the provider had seen just before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PromptTokens {
+    /// Those, at a lower price.
+    pub cached_tokens: u64,
 }

@@ -1,0 +1,76 @@
+//! `model`: a model to start from, by the name that says where it lives.
+
+use std::sync::{Arc, LazyLock};
+
+use super::model::Model;
+use crate::error::{Error, Result};
+use crate::lab::Lab;
+use crate::model::config::Config;
+use crate::model::tokenizer::Tokenizer;
+use crate::model::weights::Weights;
+use crate::provider::id::ModelId;
+use crate::provider::models;
+use crate::script::declaration::{Call, Primitive};
+
+/// The declaration.
+pub fn primitive() -> Primitive<Lab> {
+    Primitive::new("model", run)
+        .about(
+            "A model to start from. `organism` travels in the program; a folder is one that `save_model` wrote; \
+             `openai:MODEL`, `azure:DEPLOYMENT`, `together:MODEL` or `NAME:MODEL` of a block in `drylab.toml` lives at a \
+             provider; an address such as `http://127.0.0.1:8000/v1` (with `#MODEL` where it has several) is any server \
+             that speaks OpenAI's protocol; `replay:FILE` answers only what was recorded. See `help providers`.",
+        )
+        .input("name", "Where it lives and what it is called there.")
+        .example("model(\"organism\")")
+}
+
+fn run(lab: &Lab, _: &Call, (name,): (String,), _: ()) -> Result<Model> {
+    load(lab, name)
+}
+
+/// The model of this name: what `model(name)` is in a script.
+pub fn load(lab: &Lab, name: String) -> Result<Model> {
+    match ModelId::parse(&name)? {
+        ModelId::Organism => organism(lab),
+        ModelId::Folder(folder) => folder_model(lab, name, &folder),
+        ModelId::Replay(file) => Model::of_recording(lab, name, &file),
+        ModelId::Provider { provider, model: Some(model) } => Model::of_provider(lab, name, provider, model),
+        ModelId::Provider { provider, model: None } => {
+            let endpoint = lab.endpoint(&provider)?;
+            let listed =
+                lab.block_on(models::list_models(&endpoint, 0)).map_err(|fault| fault.into_error(&provider))?;
+            let chosen = models::pick_model(&listed, endpoint.settings().base_url())?.id.clone();
+            Model::of_provider(lab, format!("{provider}#{chosen}"), provider, chosen)
+        }
+    }
+}
+
+/// The embedded organism.
+pub fn organism(lab: &Lab) -> Result<Model> {
+    let (tokenizer, weights) = ORGANISM.clone()?;
+    Model::of_weights(lab, "organism".to_string(), tokenizer, weights)
+}
+
+/// Tokenizer and weights, read once.
+static ORGANISM: LazyLock<Result<(Arc<Tokenizer>, Arc<Weights>)>> = LazyLock::new(|| {
+    read(
+        include_bytes!("../../datasets/organism/base/config.json"),
+        include_bytes!("../../datasets/organism/base/tokenizer.json"),
+        include_bytes!("../../datasets/organism/base/model.safetensors"),
+    )
+});
+
+fn read(config: &[u8], tokenizer: &[u8], weights: &[u8]) -> Result<(Arc<Tokenizer>, Arc<Weights>)> {
+    let config: Config =
+        serde_json::from_slice(config).map_err(|error| Error::input(format!("`config.json`: {error}")))?;
+    Ok((Arc::new(Tokenizer::from_json(tokenizer)?), Arc::new(Weights::from_safetensors(&config, weights)?)))
+}
+
+/// A model from a folder below the project.
+pub fn folder_model(lab: &Lab, name: String, folder: &str) -> Result<Model> {
+    let file = |part: &str| Ok::<_, Error>(std::fs::read(lab.files().resolve(&format!("{folder}/{part}"))?)?);
+    let (tokenizer, weights) = read(&file("config.json")?, &file("tokenizer.json")?, &file("model.safetensors")?)
+        .map_err(|error| error.context(format!("`{name}`")))?;
+    Model::of_weights(lab, name, tokenizer, weights)
+}
