@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 
@@ -33,6 +33,9 @@ pub use event::{Event, Events, Outcome, Stage};
 pub use files::Files;
 use providers::Providers;
 
+/// How often somebody who wants to stop is listened to while a provider is waited for.
+const LISTEN: Duration = Duration::from_millis(100);
+
 /// How a lab is set up; none of it changes a result.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -52,6 +55,8 @@ pub struct Settings {
     pub offline: bool,
     /// What the run may spend, in dollars; none for no cap.
     pub budget_usd: Option<f64>,
+    /// Buy again the jobs that failed or were cancelled.
+    pub relaunch: bool,
     /// First line of the script's `//!` text: the title of figures and reports.
     pub title: String,
     /// The rest of that text.
@@ -242,6 +247,29 @@ impl Lab {
         self.inner.engine.block_on(future)
     }
 
+    /// The same, given up when somebody asks to stop. What was paid for is found again by the next run.
+    pub fn block_on_or_stop<T>(&self, future: impl Future<Output = Result<T>>) -> Result<T> {
+        self.block_on(async {
+            tokio::select! {
+                outcome = future => outcome,
+                () = self.wait_for_cancel() => Err(self.check_cancelled().err().unwrap_or_else(|| Error::internal("nobody asked to stop"))),
+            }
+        })
+    }
+    async fn wait_for_cancel(&self) {
+        while !self.cancelled() {
+            tokio::time::sleep(LISTEN).await;
+        }
+    }
+    /// Whether jobs that failed or were cancelled are bought again.
+    pub fn relaunches(&self) -> bool {
+        self.inner.settings.relaunch
+    }
+    /// Name of the run, which is its folder's; empty when planning.
+    pub fn run_name(&self) -> &str {
+        &self.inner.settings.run
+    }
+
     /// What is remembered.
     pub fn store(&self) -> &Store {
         &self.inner.store
@@ -425,6 +453,7 @@ mod tests {
             planning,
             offline: false,
             budget_usd: None,
+            relaunch: false,
             title: String::new(),
             question: String::new(),
         };

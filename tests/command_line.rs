@@ -105,7 +105,7 @@ fn json_is_one_value_on_standard_output() {
     assert_eq!((&ran.json()["run"], &ran.json()["outcome"]), (&"quick-001".into(), &"finished".into()));
     assert!(ran.stderr.is_empty(), "{ran:#?}");
     assert_eq!(project.printed("quick-001"), ["data"]);
-    let runs = project.run(&["status", "--json"]).well().json();
+    let runs = project.run(&["status", "--json"]).well().json()["runs"].clone();
     assert_eq!((runs.as_array().unwrap().len(), &runs[0]["state"]), (1, &"finished".into()));
     assert_eq!(project.run(&["status", "quick", "--json"]).well().json()["run"], "quick-001");
     let record = project.run(&["show", "quick-001", "--json"]).well().json();
@@ -127,7 +127,7 @@ fn a_failed_run_is_told_in_json_too() {
     assert_eq!(ran.json()["outcome"], "failed");
     assert!(ran.json()["error"].as_str().unwrap().contains("no luck"));
     assert!(ran.stderr.contains("fails.rhai:3"), "{ran:#?}");
-    assert_eq!(project.run(&["status", "--json"]).well().json()[0]["state"], "failed");
+    assert_eq!(project.run(&["status", "--json"]).well().json()["runs"][0]["state"], "failed");
 }
 
 #[test]

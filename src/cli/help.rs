@@ -7,7 +7,10 @@ use crate::primitives;
 use crate::script::manual::{handle_manual, manual, reference};
 
 /// Topics that are no function: name and text.
-const TOPICS: &[(&str, &str)] = &[("organism", include_str!("../../datasets/organism/README.md"))];
+const TOPICS: &[(&str, &str)] = &[
+    ("organism", include_str!("../../datasets/organism/README.md")),
+    ("providers", include_str!("../../docs/providers.md")),
+];
 
 /// Prints what is asked for, or a list of everything.
 pub fn help(arguments: &HelpArguments) -> u8 {

@@ -1,6 +1,8 @@
 //! The commands: the only code that prints or exits.
 
+mod cancel;
 mod check;
+mod data;
 mod help;
 mod plan;
 mod progress;
@@ -34,6 +36,11 @@ enum Command {
     Status(RunArguments),
     /// Show the report of a run
     Show(RunArguments),
+    /// Stop a fine-tuning job at its provider
+    Cancel(CancelArguments),
+    /// Take over what other programs left
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Explain a function, a module or a topic; without a name list them all
     Help(HelpArguments),
 }
@@ -55,6 +62,9 @@ pub(crate) struct Script {
     /// What this command may spend at providers, in dollars; it stops before it would spend more
     #[arg(long, value_name = "DOLLARS")]
     budget_usd: Option<f64>,
+    /// Buy again the fine-tuning jobs that failed or were cancelled
+    #[arg(long)]
+    relaunch: bool,
     /// Reach no provider: only what runs here and what is in the store
     #[arg(long)]
     offline: bool,
@@ -89,6 +99,30 @@ pub(crate) struct RunArguments {
 }
 
 #[derive(Args)]
+pub(crate) struct CancelArguments {
+    /// Beginning of the launch's key, or the job's number, as `drylab status` lists them
+    job: String,
+}
+
+#[derive(Subcommand)]
+enum DataCommand {
+    /// Enter the jobs of the published Python code (jobs/<key>.json), so that they are not bought again
+    AdoptJobs(AdoptArguments),
+}
+
+#[derive(Args)]
+pub(crate) struct AdoptArguments {
+    /// The folder with the records
+    folder: PathBuf,
+    /// A folder with the rows that the jobs were launched on
+    #[arg(long, value_name = "FOLDER")]
+    rows: Vec<PathBuf>,
+    /// The provider that has the jobs
+    #[arg(long, value_name = "NAME", default_value = "openai")]
+    provider: String,
+}
+
+#[derive(Args)]
 pub(crate) struct HelpArguments {
     /// A function (mix_dataset), a module (settings) or a topic (organism)
     name: Option<String>,
@@ -115,6 +149,8 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::check(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Show(arguments) => show::show(&arguments),
+        Command::Cancel(arguments) => cancel::cancel(&arguments),
+        Command::Data(DataCommand::AdoptJobs(arguments)) => data::adopt(&arguments),
         Command::Help(arguments) => help::help(&arguments),
     };
     ExitCode::from(code)

@@ -86,6 +86,7 @@ pub fn open_lab(
         planning: run.is_none(),
         offline: script.offline,
         budget_usd: script.budget_usd,
+        relaunch: script.relaunch,
         title,
         question,
     };
@@ -94,6 +95,29 @@ pub fn open_lab(
         watch(&event);
     });
     Lab::open(settings, events, cancelled)
+}
+
+/// Opens the lab of a command that runs no script.
+pub fn open_tool_lab(project: &Path) -> Result<Lab> {
+    let settings = Settings {
+        project: project.to_path_buf(),
+        store: project.join(RESULTS).join("store"),
+        readable: Vec::new(),
+        jobs: 1,
+        run: String::new(),
+        planning: false,
+        offline: false,
+        budget_usd: None,
+        relaunch: false,
+        title: String::new(),
+        question: String::new(),
+    };
+    let tell = |event| {
+        if let crate::lab::Event::Note { text } = event {
+            eprintln!("note: {text}");
+        }
+    };
+    Lab::open(settings, Events::new(tell), Arc::default())
 }
 
 /// The first line of a script's `//!` text, and the rest of it.

@@ -1,4 +1,7 @@
-//! `drylab status`: all runs, or every job of one run.
+//! `drylab status`: all runs and all jobs that were bought, or every call of one run.
+
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde_json::json;
 
@@ -6,7 +9,8 @@ use super::RunArguments;
 use super::session::{project, report_error};
 use crate::error::Result;
 use crate::lab::Stage;
-use crate::run::{self, Outcome, RunRecord, Tally};
+use crate::run::{self, CallState, Outcome, RunRecord, Tally};
+use crate::store::{Launch, Store};
 
 /// Lists runs, or the jobs of one.
 pub fn status(arguments: &RunArguments) -> u8 {
@@ -19,18 +23,17 @@ pub fn status(arguments: &RunArguments) -> u8 {
 
 fn list_runs(as_json: bool) -> Result<()> {
     let project = project()?;
-    let mut lines = Vec::new();
+    let (mut lines, mut runs, mut calls) = (Vec::new(), Vec::new(), BTreeMap::new());
     for name in run::list(&project)? {
         let folder = project.join(run::RESULTS).join(&name);
         let Ok(record) = RunRecord::read(&folder) else { continue };
-        let totals = run::read_log(&folder)?.totals();
+        let tally = run::read_log(&folder)?;
+        let totals = tally.totals();
+        calls.extend(tally.calls);
         let state = state_of(&record);
         if as_json {
-            lines.push(
-                json!({ "run": name, "state": state, "title": record.title, "began": record.began,
-                               "seconds": record.seconds, "stages": totals })
-                .to_string(),
-            );
+            runs.push(json!({ "run": name, "state": state, "title": record.title, "began": record.began,
+                              "seconds": record.seconds, "stages": totals }));
             continue;
         }
         let stages: Vec<String> = totals
@@ -44,14 +47,82 @@ fn list_runs(as_json: bool) -> Result<()> {
             stages.join(", ")
         ));
     }
+    let jobs = list_bought(&project, &calls)?;
     if as_json {
-        println!("[{}]", lines.join(","));
-    } else if lines.is_empty() {
+        println!("{}", json!({ "runs": runs, "jobs": jobs.iter().map(Bought::describe).collect::<Vec<_>>() }));
+        return Ok(());
+    }
+    if lines.is_empty() {
         println!("no runs yet; start one: drylab run scripts/a05b.rhai");
     } else {
         println!("{}", lines.join("\n"));
     }
+    if !jobs.is_empty() {
+        println!("\njobs at providers:");
+        jobs.iter().for_each(|job| println!("{}", job.line()));
+    }
     Ok(())
+}
+
+/// A launch of the ledger, and how far the runs have seen it.
+struct Bought {
+    launch: Launch,
+    call: Option<CallState>,
+}
+
+/// All jobs that were ever bought from this project's store, the latest first.
+fn list_bought(project: &Path, calls: &BTreeMap<String, CallState>) -> Result<Vec<Bought>> {
+    let folder = project.join(run::RESULTS).join("store");
+    if !folder.join("index.sqlite").is_file() {
+        return Ok(Vec::new());
+    }
+    let launches = Store::open_read_only(&folder)?.launches()?;
+    let seen = |launch: &Launch| calls.get(&launch.key.to_string()).cloned();
+    Ok(launches.into_iter().map(|launch| Bought { call: seen(&launch), launch }).collect())
+}
+
+impl Bought {
+    fn line(&self) -> String {
+        let Launch { key, state, status, job_id, provider, model, label, error, .. } = &self.launch;
+        let call = self.call.as_ref();
+        let state = match status.as_deref() {
+            Some(status) if !state.is_final() => status,
+            _ => state.name(),
+        };
+        let step = call.and_then(|call| call.step).map_or(String::new(), |step| format!("step {step}"));
+        let loss = call.and_then(|call| call.loss).map_or(String::new(), |loss| format!("loss {loss:.3}"));
+        let left = call.and_then(|call| call.seconds_left).filter(|_| !self.launch.state.is_final());
+        let left = left.map_or(String::new(), |seconds| format!("{} left", duration(seconds)));
+        let error = error.as_ref().map_or(String::new(), |error| format!("  {}: {}", error.class, error.message));
+        let job = job_id.as_deref().unwrap_or("no job known");
+        format!(
+            "  {}  {state:<17} {step:<10} {loss:<11} {:>8}  {left:<10}  {provider}:{model}  {job}  {label}{error}",
+            &key.to_string()[..8],
+            self.cost()
+        )
+    }
+
+    fn cost(&self) -> String {
+        match (self.launch.dollars, self.launch.estimated_dollars) {
+            (Some(dollars), _) => format!("${dollars:.2}"),
+            (None, Some(dollars)) => format!("~${dollars:.2}"),
+            (None, None) => String::new(),
+        }
+    }
+
+    fn describe(&self) -> serde_json::Value {
+        let Launch { key, state, status, job_id, provider, model, label, fine_tuned_model, trained_tokens, .. } =
+            &self.launch;
+        let call = self.call.as_ref();
+        json!({
+            "key": key, "state": state.name(), "status": status, "job": job_id, "provider": provider, "model": model,
+            "label": label, "fine_tuned_model": fine_tuned_model, "trained_tokens": trained_tokens,
+            "dollars": self.launch.dollars, "estimated_dollars": self.launch.estimated_dollars,
+            "step": call.and_then(|call| call.step), "loss": call.and_then(|call| call.loss),
+            "seconds_left": call.and_then(|call| call.seconds_left),
+            "error": self.launch.error.as_ref().map(|error| json!(error)),
+        })
+    }
 }
 
 fn list_jobs(name: &str, as_json: bool) -> Result<()> {
@@ -65,6 +136,7 @@ fn list_jobs(name: &str, as_json: bool) -> Result<()> {
     }
     println!("{name}: {} ({})", record.title, state_of(&record));
     for (key, call) in &tally.calls {
+        let step = call.step.map_or(String::new(), |step| format!("step {step}"));
         let loss = call.loss.map_or(String::new(), |loss| format!("loss {loss:.3}"));
         let time = match (call.state.as_str(), call.seconds) {
             (_, Some(seconds)) => duration(seconds),
@@ -72,7 +144,7 @@ fn list_jobs(name: &str, as_json: bool) -> Result<()> {
             _ => String::new(),
         };
         let detail = call.detail.as_deref().unwrap_or_default();
-        println!("  {}  {:<9} {time:>8}  {:<11} {}  {detail}", &key[..8], call.state, loss, call.label);
+        println!("  {}  {:<9} {time:>8}  {step:<10} {loss:<11} {}  {detail}", &key[..8], call.state, call.label);
     }
     if let Some(left) = estimate_seconds_left(&tally) {
         println!("about {} left", duration(left));

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::dataset::Dataset;
-use super::model::Model;
+use super::launch_job::{self, Job, count_missing, hyperparameters};
+use super::model::{Home, Model};
 use crate::data::digest::Digest;
-use crate::engine::Turn;
 use crate::error::{Error, Result, ensure};
 use crate::handle;
-use crate::lab::{Call as LabCall, Event, Lab, Stage};
+use crate::lab::{Call as LabCall, Event, Lab, Missing, Stage, Work};
 use crate::model::chat::encode_rows;
 use crate::script::declaration::{Call, Primitive};
 use crate::script::handle::{Handle, HandleType};
@@ -23,6 +23,13 @@ use crate::train::{self, Step};
 pub struct Method(train::Method);
 
 handle!(Method);
+
+impl Method {
+    /// As the training loop wants it.
+    pub fn of_training(&self) -> train::Method {
+        self.0
+    }
+}
 
 impl Handle for Method {
     const NAME: &'static str = "Method";
@@ -90,7 +97,7 @@ pub enum Schedule {
 pub struct Options {
     /// Highest learning rate, reached after the warm-up.
     pub learning_rate: f64,
-    /// Passes over the rows.
+    /// Passes over the rows; 0 lets a provider choose.
     pub epochs: usize,
     /// Tokens of a batch.
     pub batch_tokens: usize,
@@ -106,6 +113,10 @@ pub struct Options {
     pub seed: u64,
     /// Which weights: `full()` or `lora(...)`; all of them when left out.
     pub method: Option<Method>,
+    /// Factor of the learning rate; at a provider, of the provider's own choice.
+    pub learning_rate_multiplier: Option<f64>,
+    /// Rows of a batch at a provider, which chooses when it is left out.
+    pub batch_size: Option<usize>,
 }
 
 impl Default for Options {
@@ -120,6 +131,8 @@ impl Default for Options {
             clip: 1.0,
             seed: 0,
             method: None,
+            learning_rate_multiplier: None,
+            batch_size: None,
         }
     }
 }
@@ -138,7 +151,9 @@ pub fn primitive() -> Primitive<Lab> {
         .about(
             "Fine-tunes a model on chat rows: next-token loss on what the assistant says, AdamW. Returns at once; the \
              model can be used like any other and is identified by this call. The loss before the first step is \
-             recorded: it tells how surprising the rows are.",
+             recorded: it tells how surprising the rows are. A model at a provider is trained there, by a job that is \
+             bought exactly once; of the options a provider takes `epochs`, `seed`, `learning_rate_multiplier` and \
+             `batch_size`.",
         )
         .input("base", "The model to start from.")
         .input("data", "The rows.")
@@ -162,28 +177,54 @@ pub fn launch(lab: &Lab, base: Model, data: Dataset, options: Options) -> Result
 
 fn run(lab: &Lab, call: &Call, (base, data): (Model, Dataset), options: Options) -> Result<Model> {
     ensure!(!data.rows.is_empty(), "`{}` has no rows to train on", data.rows.name());
-    ensure!(options.epochs > 0, "`epochs` is 0"; help: "write 1 or more");
+    ensure!(options.epochs > 0 || base.local().is_err(), "`epochs` is 0"; help: "write 1 or more");
     ensure!(options.learning_rate > 0.0, "`learning_rate` is {}", options.learning_rate; help: "write a number above 0");
+    if let Some(factor) = options.learning_rate_multiplier {
+        ensure!(factor > 0.0, "`learning_rate_multiplier` is {factor}"; help: "write a number above 0");
+    }
     let key = key(call)?;
     let digest = key.digest();
     let name = format!("{} on {}", base.name(), data.rows.name());
     let lineage = json!({
         "base": base.provenance(), "data": data.provenance(), "options": serde_json::to_value(&options).unwrap_or_default(),
     });
-    let local = base.local()?;
-    let (tokenizer, config) = (local.tokenizer.clone(), local.config.clone());
+    let described = serde_json::to_value(&options).map_err(|error| Error::internal(error.to_string()))?;
+    let label = format!("{}; training seed {}", data.rows.name(), options.seed);
     let rows = data.rows.len() as u64;
-    let outcome = lab.call(LabCall {
-        key,
-        options: serde_json::to_value(&options).map_err(|error| Error::internal(error.to_string()))?,
-        label: format!("{}; training seed {}", data.rows.name(), options.seed),
-        stage: Stage::FineTune,
-        turn: Turn::Compute,
-        missing: Box::new(move |_| Ok(rows.into())),
-        after: base.after(),
-        work: Box::new(move |lab| finetune(lab, digest, &base, &data, &options)),
-    })?;
-    Ok(Model::of_training(lab, name, digest, tokenizer, config, outcome, lineage))
+    let (missing, work): (Work<Missing>, Work<Value>) = match base.home() {
+        Home::Local(_) => {
+            ensure!(
+                options.batch_size.is_none(), "`batch_size` counts rows at a provider, and `{}` lives here", base.name();
+                help: "use `batch_tokens`"
+            );
+            let (base, data) = (base.clone(), data.clone());
+            (Box::new(move |_| Ok(rows.into())), Box::new(move |lab| finetune(lab, digest, &base, &data, &options)))
+        }
+        Home::Remote(remote) => {
+            let dialect = lab.provider(&remote.provider)?.dialect();
+            let written = call.options.clone().unwrap_or(Value::Null);
+            let hyperparameters = hyperparameters(remote, dialect, &options, &written)?;
+            let (planned, asked, label) = ((base.clone(), data.clone()), (base.clone(), data.clone()), label.clone());
+            let missing = move |lab: &Lab| count_missing(lab, digest, planned.0.remote()?, &planned.1, options.epochs);
+            let work = move |lab: &Lab| {
+                let (remote, data) = (asked.0.remote()?, &asked.1);
+                let job = Job { key: digest, label: &label, remote, data, hyperparameters: &hyperparameters };
+                launch_job::finetune(lab, &job)
+            };
+            (Box::new(missing), Box::new(work))
+        }
+    };
+    let after = base.after();
+    let turn = base.turn();
+    let outcome =
+        lab.call(LabCall { key, options: described, label, stage: Stage::FineTune, turn, missing, after, work })?;
+    Ok(match base.home() {
+        Home::Local(local) => {
+            let (tokenizer, config) = (local.tokenizer.clone(), local.config.clone());
+            Model::of_training(lab, name, digest, tokenizer, config, outcome, lineage)
+        }
+        Home::Remote(remote) => Model::of_job(lab, name, digest, remote, outcome, lineage),
+    })
 }
 
 fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Options) -> Result<Value> {
@@ -192,7 +233,7 @@ fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Opti
     let local = base.local()?;
     let (examples, cut) = encode_rows(&local.tokenizer, &rows, local.config.context);
     let settings = train::Options {
-        learning_rate: options.learning_rate,
+        learning_rate: options.learning_rate * options.learning_rate_multiplier.unwrap_or(1.0),
         epochs: options.epochs,
         batch_tokens: options.batch_tokens,
         warmup_fraction: options.warmup_fraction,

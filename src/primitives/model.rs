@@ -171,6 +171,13 @@ impl Model {
             }
         }
     }
+    /// Its provider, where it lives at one.
+    pub fn remote(&self) -> Result<&Remote> {
+        match &self.0.home {
+            Home::Remote(remote) => Ok(remote),
+            Home::Local(_) => Err(Error::internal(format!("`{}` lives at no provider", self.0.name))),
+        }
+    }
     /// The training that must have ended before it can be used.
     pub fn after(&self) -> Vec<Deferred<Value>> {
         self.outcome().cloned().into_iter().collect()

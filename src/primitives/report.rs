@@ -426,6 +426,7 @@ print(paths.results);
             planning,
             offline: false,
             budget_usd: None,
+            relaunch: false,
             title: "A small sweep".to_string(),
             question: "Is it the same twice?".to_string(),
         };

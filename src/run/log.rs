@@ -34,8 +34,12 @@ pub struct CallState {
     pub state: String,
     /// Share that is done.
     pub fraction: f64,
+    /// Latest step of a training.
+    pub step: Option<u64>,
     /// Latest loss of a training.
     pub loss: Option<f64>,
+    /// How long it may still take, by what it took so far.
+    pub seconds_left: Option<f64>,
     /// How long it worked.
     pub seconds: Option<f64>,
     /// Why it failed, or which run did the work.
@@ -146,10 +150,11 @@ impl Tally {
                 call.seconds = seconds;
                 call.detail = detail;
             }
-            Event::Progress { key, fraction, loss, .. } => {
+            Event::Progress { key, fraction, step, loss } => {
                 if let Some(index) = self.position.get(&key.to_string()) {
                     let call = &mut self.calls[*index].1;
                     call.fraction = *fraction;
+                    call.step = step.or(call.step);
                     call.loss = loss.or(call.loss);
                 }
             }
@@ -166,7 +171,9 @@ impl Tally {
                 label: label.to_string(),
                 state: String::new(),
                 fraction: 0.0,
+                step: None,
                 loss: None,
+                seconds_left: None,
                 seconds: None,
                 detail: None,
             };
@@ -177,12 +184,31 @@ impl Tally {
     }
 }
 
+/// When a line was written.
+#[derive(serde::Deserialize)]
+struct Stamp {
+    second: f64,
+}
+
 /// Reads the log of a run, finished or not, back into a tally. A last line that is not whole yet is left out.
 pub fn read_log(folder: &Path) -> Result<Tally> {
     let text = std::fs::read_to_string(folder.join(FILE))?;
     let mut tally = Tally::default();
-    for event in text.lines().filter_map(|line| serde_json::from_str::<Event>(line).ok()) {
+    let mut begun: BTreeMap<String, f64> = BTreeMap::new();
+    for line in text.lines() {
+        let Ok(event) = serde_json::from_str::<Event>(line) else { continue };
         tally.take(&event);
+        let second = serde_json::from_str::<Stamp>(line).map_or(0.0, |stamp| stamp.second);
+        match &event {
+            Event::Call { key, outcome: Outcome::Started, .. } => _ = begun.insert(key.to_string(), second),
+            Event::Progress { key, fraction, .. } if *fraction > 0.0 => {
+                let key = key.to_string();
+                if let (Some(begun), Some(place)) = (begun.get(&key), tally.position.get(&key)) {
+                    tally.calls[*place].1.seconds_left = Some((second - begun) * (1.0 - fraction) / fraction);
+                }
+            }
+            _ => {}
+        }
     }
     Ok(tally)
 }
