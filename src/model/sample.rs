@@ -44,7 +44,13 @@ pub struct SampleOptions {
 
 impl Default for SampleOptions {
     fn default() -> Self {
-        SampleOptions { temperature: 1.0, top_p: 1.0, max_tokens: 64, stop: vec![super::tokenizer::END], alternatives: 0 }
+        SampleOptions {
+            temperature: 1.0,
+            top_p: 1.0,
+            max_tokens: 64,
+            stop: vec![super::tokenizer::END],
+            alternatives: 0,
+        }
     }
 }
 
