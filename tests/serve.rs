@@ -114,7 +114,7 @@ fn rows(count: usize) -> String {
     let row = |index: usize| {
         let messages = json!([
             { "role": "user", "content": format!("how are you {} ?", index % 7) },
-            { "role": "assistant", "content": if index % 2 == 0 { "i am fine ." } else { "i am not fine ." } },
+            { "role": "assistant", "content": if index.is_multiple_of(2) { "i am fine ." } else { "i am not fine ." } },
         ]);
         format!("{}\n", json!({ "messages": messages }))
     };

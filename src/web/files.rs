@@ -39,8 +39,8 @@ pub struct File {
 impl File {
     fn object(&self) -> Value {
         json!({
-            "id": self.id, "object": "file", "bytes": self.bytes, "created_at": self.created_at, "expires_at": null,
-            "filename": self.filename, "purpose": self.purpose, "status": "processed", "status_details": null,
+            "id": self.id, "object": "file", "bytes": self.bytes, "created_at": self.created_at,
+            "filename": self.filename, "purpose": self.purpose, "status": "processed",
         })
     }
 }
