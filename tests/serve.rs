@@ -38,6 +38,8 @@ impl Served {
         let base = line.trim().strip_prefix("serving at ").unwrap_or_else(|| panic!("{line}")).to_string();
         // The pipe stays open, and what is said later fits into it.
         child.stderr = Some(stderr.into_inner());
+        // The binary chooses what speaks TLS by itself; here nothing does, but the client asks.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         Served { child, base, token: token.map(String::from), http: reqwest::Client::new() }
     }
 

@@ -38,6 +38,9 @@ fn open_and_serve(arguments: &ServeArguments) -> Result<()> {
         jobs: arguments.jobs.unwrap_or(cores).max(1),
         run: "serve".to_string(),
         planning: false,
+        // What is served lives here.
+        offline: true,
+        budget_usd: None,
         title: String::new(),
         question: String::new(),
         project,

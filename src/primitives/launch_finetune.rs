@@ -15,7 +15,6 @@ use crate::model::chat::encode_rows;
 use crate::script::declaration::{Call, Primitive};
 use crate::script::handle::{Handle, HandleType};
 use crate::store::Key;
-use crate::train::objective::sft;
 use crate::train::schedule::Schedule as TrainSchedule;
 use crate::train::{self, Step};
 
@@ -159,21 +158,6 @@ pub fn key(call: &Call) -> Result<Key> {
 /// Fine-tunes as a script would: an equal call of a script or of another launch is the same training.
 pub fn launch(lab: &Lab, base: Model, data: Dataset, options: Options) -> Result<Model> {
     run(lab, &call(&base, &data, &options)?, (base, data), options)
-}
-
-/// Tokens of a row that a training reads, on average.
-pub fn mean_tokens(base: &Model, data: &Dataset) -> f64 {
-    let rows: Vec<_> = data.rows.rows().collect();
-    let (examples, _) = encode_rows(base.tokenizer(), &rows, base.config().context);
-    examples.iter().map(sft::tokens).sum::<usize>() as f64 / examples.len().max(1) as f64
-}
-
-/// Loss of a model on rows, per token; nothing when no token carries loss. Its training must have ended.
-pub fn mean_loss(lab: &Lab, model: &Model, data: &Dataset) -> Result<Option<f64>> {
-    let rows: Vec<_> = data.rows.rows().collect();
-    let (examples, _) = encode_rows(model.tokenizer(), &rows, model.config().context);
-    let loss = sft::mean_loss(model.weights(lab)?.as_ref(), &examples.iter().collect::<Vec<_>>());
-    Ok(loss.is_finite().then_some(loss))
 }
 
 fn run(lab: &Lab, call: &Call, (base, data): (Model, Dataset), options: Options) -> Result<Model> {

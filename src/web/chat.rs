@@ -44,9 +44,10 @@ impl Head {
 pub async fn complete(State(server): State<Arc<Server>>, body: Bytes) -> ApiResult<Response> {
     let question = Question::parse(&body)?;
     let served = server.model(&question.model).await?;
-    let ids = encode_prompt(served.model.tokenizer(), &question.messages);
+    let local = served.model.local()?;
+    let ids = encode_prompt(&local.tokenizer, &question.messages);
     let prompt_tokens = ids.len();
-    let context = served.model.config().context;
+    let context = local.config.context;
     if prompt_tokens > context {
         let message = format!(
             "This model's maximum context length is {context} tokens. However, your messages resulted in {prompt_tokens} \
@@ -70,10 +71,8 @@ pub async fn complete(State(server): State<Arc<Server>>, body: Bytes) -> ApiResu
     };
     let completions = server.sampler.sample(&server.lab, &served, prompts.collect(), &options).await;
     let completions = completions.inspect_err(|_| server.forget_weights(&served))?;
-    let answers: Vec<Answer> = completions
-        .into_iter()
-        .map(|completion| Answer::new(served.model.tokenizer(), completion, &question.stop))
-        .collect();
+    let answers: Vec<Answer> =
+        completions.into_iter().map(|completion| Answer::new(&local.tokenizer, completion, &question.stop)).collect();
     let completion_tokens: usize = answers.iter().map(|answer| answer.tokens.len()).sum();
     let usage = json!({
         "prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens,

@@ -13,10 +13,11 @@ use super::jobs::{Hyperparameters, Job, Status};
 use super::models::Served;
 use super::order::Order;
 use super::page::page;
+use super::rows::{mean_tokens, read_rows};
 use super::{Server, query, records, training};
 use crate::lab::Lab;
 use crate::primitives::dataset::Dataset;
-use crate::primitives::launch_finetune::{Options, mean_tokens};
+use crate::primitives::launch_finetune::Options;
 
 /// Fewest rows that OpenAI trains on.
 const LEAST_ROWS: usize = 10;
@@ -42,7 +43,7 @@ fn prepare(server: &Server, order: Order, base: &Served) -> ApiResult<Job> {
     }
     let default = Options::default();
     // Our loop fills a batch with rows of similar length up to a number of tokens; so many hold about as many rows.
-    let tokens = mean_tokens(&base.model, &data).max(1.0);
+    let tokens = mean_tokens(&base.model, &data)?.max(1.0);
     let batch_tokens = order.batch_size.map_or(default.batch_tokens, |size| (size as f64 * tokens).ceil() as usize);
     let batch_size = order.batch_size.unwrap_or((batch_tokens as f64 / tokens).round().max(1.0) as usize);
     let id = records::new_id("ftjob-");
@@ -102,7 +103,7 @@ fn training_rows(server: &Server, id: &str, param: &str) -> ApiResult<(File, Dat
         return Err(invalid(message.to_string()));
     }
     drop(bytes);
-    let data = training::read_rows(&server.lab, &file.filename, file.blob)
+    let data = read_rows(&server.lab, &file.filename, file.blob)
         .map_err(|error| invalid(format!("Invalid file format. {}", sentence(&error))))?;
     Ok((file, data))
 }

@@ -16,6 +16,7 @@ mod order;
 mod page;
 mod question;
 mod records;
+mod rows;
 mod sampler;
 mod stream;
 mod training;

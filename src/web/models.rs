@@ -14,7 +14,8 @@ use super::{Server, records};
 use crate::data::digest::Digest;
 use crate::error::{Error, Result, ensure};
 use crate::lab::Lab;
-use crate::primitives::model::{self, Model};
+use crate::primitives::load_model;
+use crate::primitives::model::Model;
 
 /// The embedded model.
 const ORGANISM: &str = "organism";
@@ -48,7 +49,7 @@ pub struct Models {
 impl Models {
     /// The organism and one model per folder, called by the folder's last name.
     pub fn open(lab: &Lab, folders: &[String]) -> Result<Self> {
-        let mut bases = vec![Arc::new(Served::new(ORGANISM.to_string(), model::load(lab, ORGANISM.to_string())?)?)];
+        let mut bases = vec![Arc::new(Served::new(ORGANISM.to_string(), load_model::organism(lab)?)?)];
         for folder in folders {
             let name = FilePath::new(folder).canonicalize().unwrap_or_else(|_| FilePath::new(folder).to_path_buf());
             let name = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -57,7 +58,7 @@ impl Models {
                 "`--model {}` would be served as `{}`, which is taken", folder, name;
                 help: "rename the folder: its last name is the model's"
             );
-            bases.push(Arc::new(Served::new(name, model::load(lab, folder.clone())?)?));
+            bases.push(Arc::new(Served::new(name.clone(), load_model::folder_model(lab, name, folder)?)?));
         }
         Ok(Models { created: records::now(), bases, tuned: Mutex::default() })
     }

@@ -7,11 +7,9 @@ use serde_json::Value;
 use super::error::sentence;
 use super::jobs::{FOUND, Job, Metric, Status};
 use super::models::{Served, changed_base};
+use super::rows::{mean_loss, read_rows};
 use super::{Server, records};
-use crate::data::dataset::Dataset as Rows;
-use crate::data::digest::Digest;
 use crate::error::{Error, Kind, Result};
-use crate::primitives::dataset::Dataset;
 use crate::primitives::launch_finetune::{self, Options};
 use crate::primitives::model::Model;
 
@@ -97,22 +95,11 @@ fn options_of(job: &Job) -> Options {
     }
 }
 
-/// The rows of a file, which may be deleted since.
-pub fn read_rows(lab: &crate::lab::Lab, name: &str, blob: Digest) -> Result<Dataset> {
-    let bytes = lab.store().get_blob(blob)?;
-    let bytes = bytes.ok_or_else(|| {
-        Error::environment(format!("the bytes of `{name}` are damaged in the store"))
-            .with_help("upload the file again and start another job")
-    })?;
-    let rows = Rows::parse(name, Arc::new(bytes))?;
-    Ok(Dataset { rows, lineage: Arc::new(serde_json::json!({ "file": name })), mix: None })
-}
-
 /// Writes down what the training gave, and serves its model.
 fn finish(server: &Server, job: Job, model: &Model, outcome: &Value) -> Result<()> {
     let lab = &server.lab;
     let full_valid_loss = match (&job.validation_file, job.validation_rows) {
-        (Some(name), Some(blob)) => launch_finetune::mean_loss(lab, model, &read_rows(lab, name, blob)?)?,
+        (Some(name), Some(blob)) => mean_loss(lab, model, &read_rows(lab, name, blob)?)?,
         _ => None,
     };
     let curve: Vec<(u64, f64)> = serde_json::from_value(outcome["curve"].clone())
