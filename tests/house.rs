@@ -208,6 +208,22 @@ fn only_the_command_line_prints_or_exits() {
 }
 
 #[test]
+fn only_the_endpoint_listens() {
+    let listens = Regex::new(r"\b(axum|TcpListener|UnixListener)\b").unwrap();
+    let (mut wrong, mut found) = (Vec::new(), 0);
+    for file in sources() {
+        for (number, line) in file.shipped_code().filter(|(_, line)| listens.is_match(line)) {
+            match file.band() {
+                "web" => found += 1,
+                _ => wrong.push(format!("src/{}:{number}: {}", file.name, line.trim())),
+            }
+        }
+    }
+    assert!(found > 10, "only {found} uses were found: the pattern has gone blind");
+    assert_none(wrong);
+}
+
+#[test]
 fn only_the_lab_and_those_who_open_it_read_clock_and_environment() {
     let reads = Regex::new(r"\b(env::(var|args|current_dir|temp_dir|home_dir)|(SystemTime|Instant)::now)").unwrap();
     let (mut wrong, mut excused) = (Vec::new(), BTreeSet::new());

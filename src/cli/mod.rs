@@ -7,6 +7,7 @@ mod help;
 mod plan;
 mod progress;
 mod run;
+mod serve;
 mod session;
 mod show;
 mod status;
@@ -41,6 +42,8 @@ enum Command {
     /// Take over what other programs left
     #[command(subcommand)]
     Data(DataCommand),
+    /// Serve local models to any OpenAI client: upload, fine-tune, chat
+    Serve(ServeArguments),
     /// Explain a function, a module or a topic; without a name list them all
     Help(HelpArguments),
 }
@@ -123,6 +126,31 @@ pub(crate) struct AdoptArguments {
 }
 
 #[derive(Args)]
+pub(crate) struct ServeArguments {
+    /// Serve the OpenAI-compatible endpoint: models, files, fine-tuning jobs, chat completions
+    #[arg(long, required = true)]
+    api: bool,
+    /// Address to listen on; any but this machine's own needs `--token-env`
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    host: String,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8000)]
+    port: u16,
+    /// Environment variable with the token that every request must bear
+    #[arg(long, value_name = "NAME")]
+    token_env: Option<String>,
+    /// Serve the model in this folder too, under the folder's last name
+    #[arg(long, value_name = "FOLDER")]
+    model: Vec<PathBuf>,
+    /// Trainings, and batches of answers, that compute at a time [default: the machine's cores]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+    /// Folder of the store [default: results/store]
+    #[arg(long, value_name = "FOLDER")]
+    store: Option<PathBuf>,
+}
+
+#[derive(Args)]
 pub(crate) struct HelpArguments {
     /// A function (mix_dataset), a module (settings) or a topic (organism)
     name: Option<String>,
@@ -151,6 +179,7 @@ pub fn main() -> ExitCode {
         Command::Show(arguments) => show::show(&arguments),
         Command::Cancel(arguments) => cancel::cancel(&arguments),
         Command::Data(DataCommand::AdoptJobs(arguments)) => data::adopt(&arguments),
+        Command::Serve(arguments) => serve::serve(&arguments),
         Command::Help(arguments) => help::help(&arguments),
     };
     ExitCode::from(code)
