@@ -134,6 +134,7 @@ pub fn finetune(lab: &Lab, job: &Job) -> Result<Value> {
     let on_note = |text: &str| lab.note(text);
     let options = LaunchOptions {
         relaunch: lab.relaunches(),
+        search_seconds: endpoint.settings().search_seconds,
         on_wait: &on_wait,
         on_note: &on_note,
         ..LaunchOptions::new(&Lab::now)

@@ -104,6 +104,8 @@ pub struct ProviderSettings {
     pub relaunch_unknown_after_minutes: Option<f64>,
     /// Seconds between two looks at a job.
     pub poll_seconds: f64,
+    /// How long a job is looked for whose launch got no answer; lists lag behind.
+    pub search_seconds: f64,
 }
 
 impl Default for ProviderSettings {
@@ -123,6 +125,7 @@ impl Default for ProviderSettings {
             most_jobs: 3,
             relaunch_unknown_after_minutes: None,
             poll_seconds: 10.0,
+            search_seconds: 120.0,
         }
     }
 }
