@@ -8,12 +8,14 @@ use super::Script;
 use super::run::rehearse;
 use super::session::{host, print_report, project, report_error};
 use crate::error::Result;
+use crate::lab::providers::is_address;
 use crate::lab::{Bill, Lab};
 use crate::provider::budget::Purpose;
 use crate::provider::forecast::{
     ChatForecast, Cost, PlannedModel, RateLimits, forecast_chat, forecast_training, sunset_warnings,
 };
 use crate::provider::models::list_models;
+use crate::provider::money::Money;
 use crate::provider::price::Day;
 use crate::provider::tokens::TokenCount;
 use crate::run::Tally;
@@ -104,13 +106,17 @@ fn print_bills(lines: &[Line]) {
         "to buy", "model", "requests", "tokens in", "live", "batch"
     );
     for Line { bill, forecast } in lines {
-        let model = format!("{}{}", model_of(bill), if bill.is_tuned { " (tuned)" } else { "" });
+        let model = model_of(bill);
         let tokens = format!("{}{}", if bill.is_counted { "" } else { "about " }, bill.tokens);
-        let text = |cost: Option<Cost>| cost.map_or_else(|| "price unknown".to_string(), |cost| cost.to_string());
+        let text = |cost: Option<Cost>| match cost {
+            None => "price unknown".to_string(),
+            Some(cost) if cost.high == Money::ZERO => "free".to_string(),
+            Some(cost) => cost.to_string(),
+        };
         // Training knows no batch, and what is free needs none.
         let batch = match (bill.purpose, forecast.live) {
             (Purpose::FineTune, _) => "-".to_string(),
-            (_, Some(live)) if forecast.batch.is_none() || live == Cost::ZERO => "-".to_string(),
+            (_, Some(live)) if forecast.batch.is_none() || live.high == Money::ZERO => "-".to_string(),
             _ => text(forecast.batch),
         };
         let time = forecast.duration.map(|minutes| minutes.to_string()).unwrap_or_default();
@@ -124,7 +130,10 @@ fn print_bills(lines: &[Line]) {
     let known: Vec<Cost> = lines.iter().filter_map(|line| line.forecast.live).collect();
     let unknown = lines.len() - known.len();
     let rest = if unknown > 0 { format!(", and {unknown} lines without a price") } else { String::new() };
-    println!("in all {}{rest}", known.into_iter().sum::<Cost>());
+    let sum: Cost = known.into_iter().sum();
+    if sum.high > Money::ZERO || unknown > 0 {
+        println!("in all {sum}{rest}");
+    }
 }
 
 fn describe(line: &Line) -> Value {
@@ -137,7 +146,8 @@ fn describe(line: &Line) -> Value {
 }
 
 fn model_of(bill: &Bill) -> String {
-    format!("{}:{}", bill.provider, bill.model)
+    let at = if is_address(&bill.provider) { '#' } else { ':' };
+    format!("{}{at}{}{}", bill.provider, bill.model, if bill.is_tuned { " (tuned)" } else { "" })
 }
 
 /// Which models go away; providers are asked where a key is at hand, else the list of prices must do.

@@ -107,7 +107,8 @@ impl Hyperparameters {
         } else {
             ensure!(
                 self.learning_rate.is_none(),
-                "{} knows no `learning_rate`", dialect.name(); help: "write `learning_rate_multiplier`, a factor of its own choice"
+                "{} knows no `learning_rate`", dialect.name();
+                help: "write `learning_rate_multiplier`, a factor of its own choice"
             );
             ensure!(
                 self.lora.is_none(),
@@ -151,7 +152,10 @@ impl Hyperparameters {
                 }
                 let is_dated = dialect == Dialect::Azure && api_version.is_some();
                 if is_dated && self.method != Method::Supervised {
-                    bail!("Azure's dated paths train supervised only"; help: "leave `api_version` out and let `base_url` end in `/openai/v1`");
+                    bail!(
+                        "Azure's dated paths train supervised only";
+                        help: "leave `api_version` out and let `base_url` end in `/openai/v1`"
+                    );
                 }
                 let (name, settings) = self.for_openai();
                 if is_dated {

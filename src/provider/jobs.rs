@@ -1,4 +1,4 @@
-//! Calls about fine-tuning jobs and their files, in each provider's words; what only asks is asked again until it is told.
+//! Calls about fine-tuning jobs and their files, in each provider's words; what only asks is sent until it is answered.
 
 use std::collections::HashSet;
 use std::time::Duration;

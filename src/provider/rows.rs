@@ -1,4 +1,4 @@
-//! Checks training rows before they are uploaded, and writes the file that is: what a provider would refuse costs a day there.
+//! Checks training rows and writes the file that is uploaded: what a provider refuses costs a day there.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -171,7 +171,8 @@ mod tests {
     fn equal_rows_give_equal_bytes_with_one_row_per_line() {
         let rows = vec![row("é\n", "\"yes\""); 10];
         let checked = check_rows(&rows, &RULES).unwrap();
-        let line = "{\"messages\":[{\"role\":\"user\",\"content\":\"é\\n\"},{\"role\":\"assistant\",\"content\":\"\\\"yes\\\"\"}]}\n";
+        let said = r#"{"role":"assistant","content":"\"yes\""}"#;
+        let line = format!("{{\"messages\":[{{\"role\":\"user\",\"content\":\"é\\n\"}},{said}]}}\n");
         assert_eq!(checked.bytes, line.repeat(10));
         assert_eq!((checked.rows, checked.tokens, checked.longest), (10, None, None));
         assert_eq!(checked.sha256, sha256(&checked.bytes));

@@ -1,4 +1,4 @@
-//! The ledger of paid launches: what was meant to be bought, what was bought, and what became of it; nothing is forgotten.
+//! The ledger of paid launches: what was meant to be bought, what was bought, and what became of it.
 
 use std::time::SystemTime;
 

@@ -45,6 +45,10 @@ pub struct World {
     pub lag: usize,
     pub ignores_filter: bool,
     pub ignores_after: bool,
+    /// How far its clock is behind, in seconds.
+    pub clock_behind: u64,
+    /// As many jobs as were ever unfinished at a time.
+    pub peak: usize,
     pub forgets_metadata: bool,
     pub forgets_suffix: bool,
     /// The project of each key; a key that is missing here is refused.
@@ -216,7 +220,7 @@ async fn add_job(State(world): Shared, headers: HeaderMap, body: Bytes) -> Respo
         let mut job = Value::Null;
         for _ in 0..count {
             let id = format!("ftjob-{}", world.jobs.len() + 1);
-            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+            let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs() - world.clock_behind;
             job = json!({
                 "id": id, "object": "fine_tuning.job", "status": "validating_files", "created_at": now,
                 "model": request["model"], "training_file": request["training_file"], "fine_tuned_model": null,
@@ -232,6 +236,8 @@ async fn add_job(State(world): Shared, headers: HeaderMap, body: Bytes) -> Respo
             world.hidden.insert(id, lag);
             world.jobs.push(job.clone());
         }
+        let unfinished = world.jobs.iter().filter(|job| job["status"] == "validating_files").count();
+        world.peak = world.peak.max(unfinished);
         (fault, job, project)
     };
     match fault {

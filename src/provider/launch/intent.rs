@@ -16,7 +16,7 @@ use crate::store::{Launch, LaunchError, LaunchState, Response, Store};
 /// What came of an attempt.
 pub(super) enum Begun {
     /// There is a job, and the ledger knows it.
-    Launched(Launch),
+    Launched(Box<Launch>),
     /// The provider said no.
     Refused(Fault),
     /// Nobody knows.
@@ -78,7 +78,7 @@ pub(super) async fn begin(
                 created_at: now,
             }])?;
             match changed {
-                Some(row) if row.superseded_at.is_none() => Ok(Begun::Launched(row)),
+                Some(row) if row.superseded_at.is_none() => Ok(Begun::Launched(Box::new(row))),
                 // Somebody without the key's lock gave this attempt up while its answer was on its way.
                 _ => Ok(Begun::Raced),
             }
@@ -102,7 +102,7 @@ pub(super) async fn begin(
     }
 }
 
-/// Waits for a turn at one of the keys, uploads the rows there, and writes the intent. Nothing where somebody was faster.
+/// Waits for a turn at one of the keys, uploads the rows and writes the intent; nothing where somebody was faster.
 async fn write_intent<'e>(
     store: &Store,
     endpoint: &'e Endpoint,
@@ -235,7 +235,7 @@ impl Limits {
         match fault.class {
             Class::DailyLimit => {
                 let told = fault.retry_after.map(|wait| now + wait.max(Duration::from_secs(1)));
-                // Somebody else's jobs count too: what is known of ours tells when it may end, and an hour is no busy loop.
+                // Jobs of others count too, so that ours tell only when it may end; and an hour is no busy loop.
                 let until = told.or(self.day_ends).filter(|until| *until > now).unwrap_or(now + HOUR).min(now + DAY);
                 self.days.insert(self.key, until);
                 let keys = endpoint.keys().len().max(1);

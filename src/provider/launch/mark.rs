@@ -20,7 +20,7 @@ const DIGITS: usize = 8;
 /// A mark that no other attempt has: 32 hexadecimal digits.
 pub(super) fn new_attempt(key: Digest, now: SystemTime) -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
-    // The standard library's hasher carries random numbers of the machine; time, process and count make sure of the rest.
+    // The standard library's hasher carries random numbers of the machine; time, process and count do the rest.
     let random = RandomState::new();
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let numbers = [random.hash_one(0u8), random.hash_one(1u8), RandomState::new().build_hasher().finish(), count];

@@ -1,9 +1,8 @@
-//! Buys fine-tuning jobs exactly once: the intent is durable before the request, one request per attempt, and what got lost
-//! is looked for by its mark before anything is sent again.
+//! Buys fine-tuning jobs exactly once: the intent is durable before the one request, and what got lost is looked for.
 //!
-//! Row by row: `intent -> launched(job) -> succeeded | failed | cancelled`, or `refused` (the provider said no: there is no
-//! job), or `unknown` (no answer: there may be one). The caller holds the key's file lock; the ledger's one row per key
-//! protects those who do not. Below that, no connection of ours repeats a request that may have reached the other end.
+//! An attempt goes `intent -> launched(job) -> succeeded | failed | cancelled`, or `refused` (the provider said no:
+//! there is no job), or `unknown` (no answer: there may be one). The caller holds the key's file lock; the ledger's one
+//! counting row per key protects those who do not. Below that, no connection repeats a request that may have been read.
 
 #[cfg(test)]
 pub(super) mod fake;
@@ -181,7 +180,7 @@ pub async fn launch(
                 LaunchState::Refused => {}
                 LaunchState::Intent | LaunchState::Unknown => {
                     match recover::search(store, endpoint, row, relaunch, options).await? {
-                        Found::Job(found) => return Ok(found),
+                        Found::Job(found) => return Ok(*found),
                         Found::Changed => continue,
                         Found::Nothing => recover::give_up(store, row, options)?,
                     }
@@ -191,7 +190,7 @@ pub async fn launch(
         // Once only: what this call itself launches is not bought again when it fails.
         relaunch = false;
         match intent::begin(store, endpoint, order, row.as_ref(), &mut limits, options).await? {
-            Begun::Launched(launch) => return Ok(launch),
+            Begun::Launched(launch) => return Ok(*launch),
             Begun::Refused(fault) => limits.wait_for(endpoint, fault, options).await?,
             // The next turn looks for it, or finds that somebody else was faster.
             Begun::Unknown | Begun::Raced => {}

@@ -1,5 +1,4 @@
-//! Finds the jobs of attempts whose answer was lost, by their marks: one is adopted, the others are cancelled, and where none
-//! is found a person decides.
+//! Finds the jobs of attempts whose answer was lost, by their marks; where none is found a person decides.
 
 use std::time::{Duration, SystemTime};
 
@@ -16,7 +15,7 @@ use crate::store::{Launch, LaunchState, Store};
 /// What a search ends with, where it does not end with a question.
 pub(super) enum Found {
     /// The job, which the ledger knows now.
-    Job(Launch),
+    Job(Box<Launch>),
     /// Somebody else changed the row meanwhile.
     Changed,
     /// Nothing, and a new attempt is allowed.
@@ -70,7 +69,9 @@ pub(super) async fn search(
         }
         let (sightings, owners) = look(store, endpoint, row.key, options).await?;
         if !sightings.is_empty() {
-            return Ok(settle(store, endpoint, row, sightings, options).await?.map_or(Found::Changed, Found::Job));
+            return Ok(settle(store, endpoint, row, sightings, options)
+                .await?
+                .map_or(Found::Changed, |found| Found::Job(Box::new(found))));
         }
         if !owners.contains(&row.identity) {
             return Err(swapped(row, &owners));
@@ -105,7 +106,7 @@ pub(super) fn give_up(store: &Store, row: &Launch, options: &LaunchOptions<'_>) 
     Ok(())
 }
 
-/// Cancels jobs of attempts that were given up and turn up after all; what cannot be looked for now is looked for next time.
+/// Cancels jobs of attempts that were given up and turn up after all; where nobody answers now, next time.
 pub(super) async fn cancel_late(
     store: &Store,
     endpoint: &Endpoint,
@@ -124,8 +125,8 @@ pub(super) async fn cancel_late(
     Ok(())
 }
 
-/// Looks once for the jobs of all open attempts at a provider, as at the start of a run; keys that somebody works on are
-/// left to them.
+/// Looks once for the jobs of all open attempts at a provider, as at the start of a run; what somebody works on is left
+/// to them.
 ///
 /// # Errors
 /// A provider that does not answer, or a failing store.
@@ -157,8 +158,7 @@ pub async fn recover_all(store: &Store, endpoint: &Endpoint, options: &LaunchOpt
     Ok(recovered)
 }
 
-/// The jobs of all attempts of a key whose job is not known, as far as any key of the endpoint can see them, and whom the
-/// keys belong to.
+/// The jobs of all attempts without a known job, as far as any key of the endpoint can see them, and the keys' owners.
 async fn look(
     store: &Store,
     endpoint: &Endpoint,
@@ -308,13 +308,13 @@ fn double(kept: &str, other: &ToldJob) -> String {
 fn lost(row: &Launch) -> Error {
     let when = humantime::format_rfc3339_seconds(row.intent_at);
     Error::environment(format!(
-        "nobody knows whether `{}` has launched the job of {when} ({}): its answer was lost and its list of jobs does not \
-         show it",
+        "nobody knows whether `{}` has launched the job of {when} ({}): its answer was lost and its list of jobs \
+         does not show it",
         row.provider, row.label
     ))
     .with_help(format!(
-        "look for a job with the suffix `{}` on the provider's pages and run the same command again: if the job is there, \
-         it is used as soon as the list shows it; if it is not, set `relaunch_unknown_after_minutes = 15` under \
+        "look for a job with the suffix `{}` on the provider's pages and run the same command again: if the job is \
+         there, it is used as soon as the list shows it; if it is not, set `relaunch_unknown_after_minutes = 15` under \
          `[providers.{}]` in `drylab.toml`",
         row.suffix, row.provider
     ))

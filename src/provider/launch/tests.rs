@@ -186,8 +186,9 @@ async fn a_lost_answer_is_found_by_its_mark_and_nothing_is_sent_again() {
                 world.ignores_after = variant == 5;
                 // Others launch too, before and after.
                 for number in 0..8 {
-                    let job = json!({ "id": format!("other-{number}"), "status": "cancelled", "created_at": 5e9, "project": "proj_1" });
-                    world.jobs.push(job);
+                    let id = format!("other-{number}");
+                    let other = json!({ "id": id, "status": "cancelled", "created_at": 5e9, "project": "proj_1" });
+                    world.jobs.push(other);
                 }
             }
             let found = run(folder.path(), &fake, &options(), unchanged).await.unwrap();
@@ -387,29 +388,57 @@ async fn a_failed_job_is_bought_again_only_when_somebody_says_so() {
 
 #[tokio::test]
 async fn no_more_jobs_than_may_be_are_unfinished_at_a_time() {
-    let (folder, fake) = (tempfile::tempdir().unwrap(), Fake::start().await);
-    let store = Store::open(folder.path()).unwrap();
-    let hyperparameters = Hyperparameters::default();
-    let endpoint = fake.endpoint(&["sk-test"], |settings| settings.most_jobs = 2);
-    let most = AtomicUsize::new(0);
-    let on_wait = |wait: &Wait| {
-        assert!(matches!(wait.reason, WaitReason::Turn { most: 2, .. }), "{wait:?}");
-        let mut world = fake.world();
-        let unfinished = world.jobs.iter_mut().filter(|job| job["status"] != "succeeded").collect::<Vec<_>>();
-        most.fetch_max(unfinished.len(), Ordering::SeqCst);
-        if let Some(job) = unfinished.into_iter().next() {
-            job["status"] = json!("succeeded");
+    // With a list that lags, the ledger counts what the list does not show.
+    for lag in [0, 4] {
+        let (folder, fake) = (tempfile::tempdir().unwrap(), Fake::start().await);
+        fake.world().lag = lag;
+        let store = Store::open(folder.path()).unwrap();
+        let hyperparameters = Hyperparameters::default();
+        let endpoint = fake.endpoint(&["sk-test"], |settings| settings.most_jobs = 2);
+        let on_wait = |wait: &Wait| {
+            assert!(matches!(wait.reason, WaitReason::Turn { most: 2, .. }), "{wait:?}");
+            let mut world = fake.world();
+            if let Some(job) = world.jobs.iter_mut().find(|job| job["status"] == "validating_files") {
+                job["status"] = json!("succeeded");
+            }
+        };
+        let options = LaunchOptions { on_wait: &on_wait, ..options() };
+        let orders = ["a", "b", "c", "d", "e", "f"].map(|key| order(key, &hyperparameters));
+        let [a, b, c, d, e, f] = &orders;
+        let launch = |order| launch(&store, &endpoint, order, &options);
+        // The rows are uploaded: the others ask for their turns at the same time.
+        launch(a).await.unwrap();
+        let (b, c, d, e, f) = tokio::join!(launch(b), launch(c), launch(d), launch(e), launch(f));
+        for done in [b, c, d, e, f] {
+            done.unwrap();
         }
-    };
-    let options = LaunchOptions { on_wait: &on_wait, ..options() };
-    let orders = ["a", "b", "c", "d", "e"].map(|key| order(key, &hyperparameters));
-    let [a, b, c, d, e] = &orders;
-    let launch = |order| launch(&store, &endpoint, order, &options);
-    let (a, b, c, d, e) = tokio::join!(launch(a), launch(b), launch(c), launch(d), launch(e));
-    for done in [a, b, c, d, e] {
-        done.unwrap();
+        assert_eq!(fake.world().posts, 6);
+        assert_eq!(fake.world().peak, 2);
     }
-    assert_eq!((fake.world().posts, most.load(Ordering::SeqCst)), (5, 2));
+}
+
+#[tokio::test]
+async fn a_job_is_found_behind_those_of_others_and_by_clocks_that_differ() {
+    for variant in 0..3 {
+        let (folder, fake) = (tempfile::tempdir().unwrap(), Fake::start().await);
+        fake.world().clock_behind = if variant == 0 { 7200 } else { 0 };
+        fake.world().forgets_metadata = variant == 1;
+        fake.world().ignores_filter = variant == 2;
+        let at = |here: KillPoint| match here {
+            KillPoint::AfterSend => Err(Error::new(Kind::Interrupted, "killed")),
+            _ => Ok(()),
+        };
+        assert!(run(folder.path(), &fake, &LaunchOptions { at: &at, ..options() }, unchanged).await.is_err());
+        let created = fake.world().jobs[0]["created_at"].clone();
+        for number in 0..8 {
+            let id = format!("other-{number}");
+            let job = json!({ "id": id, "status": "cancelled", "created_at": created, "project": "proj_1" });
+            fake.world().jobs.push(job);
+        }
+        run(folder.path(), &fake, &options(), unchanged).await.unwrap();
+        assert_one_job(folder.path(), &fake);
+        assert_eq!(fake.world().posts, 1, "{variant}");
+    }
 }
 
 #[tokio::test]
