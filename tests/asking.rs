@@ -5,7 +5,7 @@
 mod fake_provider;
 mod project;
 
-use fake_provider::{Answer, Fake, Fault};
+use fake_provider::{Answer, BatchScript, Fake, Fault};
 use project::{Project, Ran};
 
 /// Questions x samples answers of a model, scored by a rule.
@@ -292,6 +292,31 @@ fn offline_asks_nobody_and_uses_what_is_there() {
     let refused = project.run(&["run", "ask.rhai", "--offline", "--set", "samples=6"]);
     assert_eq!((refused.code, refused.stderr.contains("offline")), (2, true), "{refused:#?}");
     assert_eq!(fake.chat_calls(), calls);
+}
+
+#[test]
+fn what_expires_in_a_batch_is_sent_again() {
+    let fake = Fake::start();
+    fake.script_next_batch(BatchScript::expires_after(60));
+    let project = project(&fake, "batch = true\npoll_seconds = 0.02\nsearch_seconds = 1\n");
+    let ran = project.run(&["run", "ask.rhai", "--json"]).well();
+    assert_eq!((asked(&ran), fake.chat_calls(), fake.batches().len()), (100, 0, 2));
+    assert_eq!(query(&project, "select count(*), count(distinct key) from samples"), [100, 100]);
+    assert_eq!(fake.charged_tokens().completion, 0);
+    assert_eq!(asked(&project.run(&["run", "ask.rhai", "--json"]).well()), 0);
+}
+
+#[test]
+fn a_batch_that_a_killed_run_launched_is_taken_up_again() {
+    let fake = Fake::start();
+    let project = project(&fake, "batch = true\npoll_seconds = 1\nsearch_seconds = 1\n");
+    let mut child = project.command(&["run", "ask.rhai", "--quiet"]).spawn().unwrap();
+    assert!(fake.wait_until(std::time::Duration::from_secs(20), |fake| fake.batches().len() == 1));
+    project::signal(&child, "KILL");
+    child.wait().unwrap();
+    project.write("drylab.toml", &project.read("drylab.toml").replace("poll_seconds = 1", "poll_seconds = 0.02"));
+    let ran = project.run(&["run", "ask.rhai", "--json"]).well();
+    assert_eq!((asked(&ran), fake.batches().len(), fake.chat_calls()), (100, 1, 0));
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub fn score(
     fitted: &Classifiers,
 ) -> Result<Scores> {
     let answers = sample(lab, call, model, evaluation)?;
-    let judgements = judge_answers(lab, evaluation, judges, &answers, fitted)?;
+    let judgements = judge_answers(lab, call, evaluation, judges, &answers, fitted)?;
     gather(evaluation, &answers, &judgements)
 }
 
@@ -63,6 +63,7 @@ fn sample(lab: &Lab, call: Digest, model: &Model, evaluation: &Evaluation) -> Re
         max_tokens: sampling.max_tokens,
         alternatives: 0,
         purpose: Purpose::Sample,
+        owner: call,
     };
     let question_of = |index: usize| index / evaluation.samples;
     let mut asks = missing.iter().map(|&index| Ask {

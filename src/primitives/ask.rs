@@ -5,6 +5,7 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
+use super::ask_batch::ask_in_batches;
 use super::model::{Home, Local, Model, Remote};
 use super::till::{Payable, Till};
 use crate::data::chat::Message;
@@ -53,6 +54,8 @@ pub struct Manner {
     pub alternatives: u32,
     /// What the answer is for.
     pub purpose: Purpose,
+    /// What it is asked for: a batch is taken up again by whoever asks for the same.
+    pub owner: Digest,
 }
 
 /// One answer.
@@ -71,7 +74,9 @@ pub struct Said {
 }
 
 /// What takes answers: numbers of the questions, from 0, with what was said.
-pub type Take<'a> = &'a mut (dyn FnMut(Vec<(usize, Said)>) -> Result<()> + Send);
+pub type Taker<'a> = dyn FnMut(Vec<(usize, Said)>) -> Result<()> + Send + 'a;
+/// The same, borrowed.
+pub type Take<'a> = &'a mut Taker<'a>;
 
 /// Asks everything, and gives each answer to `take` once, in any order. Whatever `take` has stored stays when a later
 /// call fails: one failed call never costs another.
@@ -208,6 +213,9 @@ fn ask_provider(
 ) -> Result<()> {
     let chat = lab.chat(&remote.provider)?;
     let model = remote.model()?.ok_or_else(|| Error::internal("recorded answers have no provider"))?;
+    if chat.endpoint().settings().batch {
+        return ask_in_batches(lab, chat.endpoint(), remote, &model, asks, manner, take);
+    }
     let till = Till::new(lab, remote, model, manner)?;
     let mut requests = Payable::new(&till, asks);
     let (mut failures, mut successes, mut first_failure) = (0usize, 0usize, None);
@@ -259,20 +267,25 @@ fn write_answers(lab: &Lab, receiver: &mpsc::Receiver<(usize, Digest, ChatAnswer
     while let Ok(first) = receiver.recv() {
         let mut batch = vec![first];
         batch.extend(receiver.try_iter().take(BATCH - 1));
-        // The bodies first: a row that is there can always be traced to what was paid for.
-        let responses: Vec<Response> = batch
-            .iter()
-            .map(|(_, key, answer)| Response {
-                key: *key,
-                body: String::from_utf8_lossy(&answer.raw).into_owned(),
-                request_id: answer.request_id.clone(),
-                created_at: SystemTime::now(),
-            })
-            .collect();
-        lab.store().put_responses(&responses)?;
-        take(batch.into_iter().map(|(index, _, answer)| (index, said(answer))).collect())?;
+        keep_answers(lab, batch, take)?;
     }
     Ok(())
+}
+
+/// Stores what was paid for, and hands it on.
+pub fn keep_answers(lab: &Lab, batch: Vec<(usize, Digest, ChatAnswer)>, take: &mut Taker) -> Result<()> {
+    // The bodies first: a row that is there can always be traced to what was paid for.
+    let responses: Vec<Response> = batch
+        .iter()
+        .map(|(_, key, answer)| Response {
+            key: *key,
+            body: String::from_utf8_lossy(&answer.raw).into_owned(),
+            request_id: answer.request_id.clone(),
+            created_at: SystemTime::now(),
+        })
+        .collect();
+    lab.store().put_responses(&responses)?;
+    take(batch.into_iter().map(|(index, _, answer)| (index, said(answer))).collect())
 }
 
 /// The request for one question.
@@ -306,7 +319,7 @@ fn said(answer: ChatAnswer) -> Said {
 }
 
 /// A refusal by the provider that is about this question alone, and so is its answer: a filter, a length.
-fn as_data(fault: &Fault) -> Option<ChatAnswer> {
+pub fn as_data(fault: &Fault) -> Option<ChatAnswer> {
     let codes = ["content_filter", "context_length_exceeded", "content_policy_violation", "invalid_prompt"];
     let code = fault.code.as_deref().filter(|code| fault.class == Class::BadRequest && codes.contains(code))?;
     Some(ChatAnswer {

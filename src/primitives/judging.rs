@@ -32,6 +32,7 @@ const BATCH: usize = 4096;
 /// The judgements of all judges on all answers; `models` are those of the judges, judge by judge.
 pub fn judge_answers(
     lab: &Lab,
+    call: Digest,
     evaluation: &Evaluation,
     models: &[Option<Model>],
     answers: &[Sample],
@@ -41,7 +42,7 @@ pub fn judge_answers(
     for (judge, model) in evaluation.judges.iter().zip(models) {
         match (judge, model) {
             (Judge::Asked(asked), Some(model)) => {
-                judgements.extend(Asking::new(evaluation, asked, answers)?.judge(lab, model)?)
+                judgements.extend(Asking::new(evaluation, asked, answers)?.judge(lab, call, model)?)
             }
             (Judge::Asked(asked), None) => {
                 return Err(Error::internal(format!("the judge `{}` came without its model", asked.name)));
@@ -221,7 +222,7 @@ impl<'a> Asking<'a> {
         Ok(known)
     }
 
-    fn judge(&self, lab: &Lab, model: &Model) -> Result<Judgements> {
+    fn judge(&self, lab: &Lab, call: Digest, model: &Model) -> Result<Judgements> {
         let mut known = self.look_up(lab)?;
         let missing: Vec<usize> = (0..known.len()).filter(|number| known[*number].is_none()).collect();
         let samples = self.samples() as usize;
@@ -234,7 +235,7 @@ impl<'a> Asking<'a> {
                 Ask { key, messages: vec![Message::new(Role::User, &call.prompt)], sample }
             },
         );
-        ask_all(lab, model, &mut asks.into_iter(), &self.manner(), &mut |batch| {
+        ask_all(lab, model, &mut asks.into_iter(), &self.manner(call), &mut |batch| {
             let mut rows = Vec::new();
             for (index, answer) in batch {
                 let number = missing[index / samples];
@@ -259,12 +260,17 @@ impl<'a> Asking<'a> {
             .collect())
     }
 
-    fn manner(&self) -> Manner {
+    fn manner(&self, call: Digest) -> Manner {
         let (temperature, max_tokens, alternatives) = match self.judge.reading {
             Reading::Logprobs => (0.0, 1, MOST_TOKENS as u32),
             Reading::Sampled { temperature, max_tokens, .. } => (temperature, max_tokens as usize, 0),
         };
-        Manner { temperature, top_p: 1.0, max_tokens, alternatives, purpose: Purpose::Judge }
+        Manner { temperature, top_p: 1.0, max_tokens, alternatives, purpose: Purpose::Judge, owner: self.owner(call) }
+    }
+
+    /// The judging of one evaluation's answers by this judge.
+    fn owner(&self, call: Digest) -> Digest {
+        Digest::of(format!("{} of {call}", self.judge.name).as_bytes())
     }
 
     /// What the judge's word means, name by name.

@@ -3,6 +3,7 @@
 mod activations;
 mod answers;
 mod ask;
+mod ask_batch;
 mod asked_judges;
 mod audit;
 pub mod dataset;
