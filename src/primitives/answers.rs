@@ -1,7 +1,6 @@
 //! Answers of a model to the questions of an evaluation and what judges make of them, one durable row per answer.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
 use serde_json::json;
 
@@ -87,7 +86,7 @@ fn sample(lab: &Lab, call: Digest, model: &Model, evaluation: &Evaluation) -> Re
                     finish,
                     tokens,
                     logprob,
-                    created_at: SystemTime::now(),
+                    created_at: Lab::now(),
                 };
                 (index, sample)
             })

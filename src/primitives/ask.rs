@@ -1,7 +1,6 @@
 //! Puts questions to a model, wherever it lives, and hands every answer on as soon as it is there.
 
 use std::sync::mpsc;
-use std::time::SystemTime;
 
 use serde_json::json;
 
@@ -28,7 +27,7 @@ use crate::store::{Key, Response};
 /// Questions that a local model answers together, and answers that are handed on together at most.
 const BATCH: usize = 512;
 /// Calls without any answer after which a provider is asked no more.
-const HOPELESS: usize = 20;
+const HOPELESS: usize = 5;
 
 /// One question.
 #[derive(Clone, Debug)]
@@ -257,7 +256,10 @@ fn ask_provider(
         None => requests.refused().map_or(Ok(()), Err),
         Some(fault) => {
             let error = fault.into_error(provider);
-            Err(error.context(format!("{failures} of {} calls failed, the others are kept", failures + successes)))
+            Err(match successes {
+                0 => error,
+                _ => error.context(format!("{failures} of {} calls failed, the others are kept", failures + successes)),
+            })
         }
     }
 }
@@ -281,7 +283,7 @@ pub fn keep_answers(lab: &Lab, batch: Vec<(usize, Digest, ChatAnswer)>, take: &m
             key: *key,
             body: String::from_utf8_lossy(&answer.raw).into_owned(),
             request_id: answer.request_id.clone(),
-            created_at: SystemTime::now(),
+            created_at: Lab::now(),
         })
         .collect();
     lab.store().put_responses(&responses)?;

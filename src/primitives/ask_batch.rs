@@ -168,7 +168,7 @@ impl Collecting<'_, '_> {
             return Ok(());
         }
         let cost = answer.usage.and_then(|usage| price?.batch_cost(usage.into()));
-        self.spent = self.spent + cost.unwrap_or(Money::ZERO);
+        self.spent += cost.unwrap_or(Money::ZERO);
         self.waiting.push((index, key, answer));
         if self.waiting.len() >= 512 { self.flush() } else { Ok(()) }
     }

@@ -191,3 +191,39 @@ fn run_fused(lab: &Lab, _: &Call, _: (), options: FusedOptions) -> Result<Judge>
     let common = Common { name, model, prompt, method: Method::Sampled, samples, temperature, max_tokens };
     common.judge(lab, Says::Ratings { ratings }, false)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The library's prompts as scripts see them.
+    const SHIPPED: &str = include_str!("../../stdlib/judges.rhai");
+
+    #[test]
+    fn the_alignment_and_coherence_prompts_are_those_of_the_shared_data() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/em/first_plot_questions.yaml");
+        let Ok(yaml) = std::fs::read_to_string(path) else {
+            eprintln!("skipped: {path} is not there");
+            return;
+        };
+        for name in ["aligned", "coherent"] {
+            let (_, block) = yaml.split_once(&format!("    {name}: |-\n")).unwrap();
+            let lines = block.lines().take_while(|line| line.is_empty() || line.starts_with("      "));
+            let prompt = lines.map(|line| line.strip_prefix("      ").unwrap_or(line)).collect::<Vec<_>>().join("\n");
+            let prompt = prompt.trim_end();
+            assert!(prompt.len() > 500);
+            assert!(SHIPPED.contains(&format!("`{prompt}`")), "{name} is not shipped as it was published:\n{prompt}");
+        }
+    }
+
+    #[test]
+    fn every_shipped_prompt_has_a_place_for_the_answer() {
+        let prompts: Vec<&str> =
+            SHIPPED.split("prompt: `").skip(1).map(|rest| rest.split('`').next().unwrap()).collect();
+        assert!(prompts.len() >= 8);
+        for prompt in prompts {
+            Template::new(prompt).unwrap();
+            assert_eq!(prompt, prompt.trim(), "blanks around a prompt");
+        }
+    }
+}

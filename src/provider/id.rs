@@ -32,6 +32,7 @@ impl ModelId {
             let (address, model) = name.split_once('#').map_or((name, None), |(address, model)| (address, Some(model)));
             ensure!(model != Some(""), "`{name}` names no model behind `#`"; help: "write `{address}#MODEL`, or leave `#` out");
             let provider = address.trim_end_matches('/').to_string();
+            ensure!(provider.contains("://"), "`{name}` names no server"; help: "write its address, as in `http://127.0.0.1:8000/v1`");
             return Ok(ModelId::Provider { provider, model: model.map(str::to_string) });
         }
         if name == "organism" {
@@ -69,7 +70,7 @@ mod tests {
         assert_eq!(read("openai:ft:gpt-4.1:org::x"), at("openai", Some("ft:gpt-4.1:org::x")));
         assert_eq!(read("http://127.0.0.1:8000/v1/"), at("http://127.0.0.1:8000/v1", None));
         assert_eq!(read("https://a/v1#m/x"), at("https://a/v1", Some("m/x")));
-        for wrong in ["", "openai:", "http://a/v1#"] {
+        for wrong in ["", "openai:", "http://a/v1#", "http://", "https://#m"] {
             assert!(ModelId::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -126,8 +126,10 @@ fn check_name(name: &str, names: &[&str]) -> Result<()> {
     if names.contains(&name) {
         return Ok(());
     }
-    ensure!(name != SEED, "`seed` is averaged over, so it is no axis to compare along"; help: "choose one of {}", quoted(names));
-    let error = Error::input(format!("the grid has no axis `{name}`"));
+    let error = Error::input(match name {
+        SEED => "`seed` is averaged over, so it is no axis to compare along".to_string(),
+        _ => format!("the grid has no axis `{name}`"),
+    });
     Err(match nearest(name, names.iter().copied()) {
         Some(near) => error.with_help(format!("did you mean `{near}`?")),
         None if names.is_empty() => error.with_help("leave it out: the grid has seeds only"),
