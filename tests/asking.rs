@@ -170,7 +170,7 @@ fn judges_that_are_models_weigh_probabilities_and_count_what_they_cannot_say() {
     project.write("judged.rhai", JUDGED);
     let score = |more: &[&str]| {
         let ran = project.run(&[&["run", "judged.rhai"], more].concat()).well();
-        ran.stdout.trim().parse::<f64>().unwrap()
+        ran.stdout.lines().next().unwrap().parse::<f64>().unwrap()
     };
     // (0.5 * 80 + 0.25 * 90) / 0.75 for the first answer, 0 for the last; the two between have no score.
     assert!((score(&[]) - 125.0 / 3.0).abs() < 1e-9);

@@ -148,6 +148,7 @@ impl Tally {
                 let call = self.call(&key.to_string(), *stage, label);
                 call.state = state.to_string();
                 call.seconds = seconds;
+                call.seconds_left = None;
                 call.detail = detail;
             }
             Event::Progress { key, fraction, step, loss } => {

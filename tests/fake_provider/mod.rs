@@ -50,6 +50,8 @@ impl Fake {
     }
     /// Starts one with that many threads.
     pub fn start_on(threads: usize) -> Fake {
+        // Clients of the tests need one to be made, also where they speak plain HTTP.
+        let _ = rustls::crypto::ring::default_provider().install_default();
         let runtime = Builder::new_multi_thread()
             .worker_threads(threads)
             .thread_name("fake-provider")
