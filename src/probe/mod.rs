@@ -5,6 +5,7 @@ pub mod classes;
 pub mod discriminant;
 pub mod estimator;
 pub mod folds;
+pub mod kept;
 pub mod kernel;
 pub mod legacy;
 pub mod linear;
