@@ -1,6 +1,8 @@
 //! Probes on activations: reading files, fitting at the exact optimum, folds, metrics, the audit for leaks.
 
 pub mod audit;
+#[cfg(test)]
+mod cases;
 pub mod classes;
 pub mod discriminant;
 pub mod estimator;

@@ -4,8 +4,9 @@ use serde::Deserialize;
 
 use super::*;
 use crate::data::digest::Digest;
+use crate::probe::cases::{self, dense, sparse};
 use crate::probe::kept::KeptProducts;
-use crate::probe::matrix::{Matrix, Sparse, Values};
+use crate::probe::matrix::Matrix;
 use crate::probe::scaler::fit_scalers;
 
 #[derive(Deserialize)]
@@ -53,22 +54,6 @@ fn values(rows: usize, columns: usize, seed: u32) -> Vec<f64> {
     values.collect()
 }
 
-fn dense(rows: usize, columns: usize, values: Vec<f64>) -> Matrix {
-    Matrix::new(rows, columns, Values::Dense64(values)).unwrap()
-}
-
-fn sparse(rows: usize, columns: usize, values: &[f64]) -> Matrix {
-    let mut sparse = Sparse { starts: vec![0], columns: Vec::new(), values: Vec::new() };
-    for row in 0..rows {
-        for (column, value) in values[row * columns..][..columns].iter().enumerate().filter(|(_, v)| **v != 0.0) {
-            sparse.columns.push(column as u32);
-            sparse.values.push(*value);
-        }
-        sparse.starts.push(sparse.values.len());
-    }
-    Matrix::new(rows, columns, Values::Sparse64(sparse)).unwrap()
-}
-
 /// Activations with labels that lean on the first four features, and the scaler of all rows.
 struct Problem {
     matrix: Matrix,
@@ -79,7 +64,7 @@ struct Problem {
 
 impl Problem {
     fn new(matrix: Matrix, labels: Vec<bool>, weights: Vec<f64>) -> Self {
-        let scaler = fit_scalers(&Rows::new(&[&matrix]).unwrap(), &[&weights]).remove(0);
+        let scaler = cases::scaler(&matrix, &weights);
         Problem { matrix, labels, weights, scaler }
     }
     fn made(rows: usize, columns: usize, seed: u32) -> Self {
