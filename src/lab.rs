@@ -20,6 +20,7 @@ use crate::engine::{Engine, Turn};
 use crate::error::{Error, Kind, Result};
 use crate::model::config::Config;
 use crate::model::weights::Weights;
+use crate::probe::kept::KeptProducts;
 use crate::provider::budget::{Budget, Spending};
 use crate::provider::chat::Chat;
 use crate::provider::endpoint::Endpoint;
@@ -80,11 +81,15 @@ struct Inner {
     events: Events,
     cancelled: Arc<AtomicBool>,
     weights: Mutex<HashMap<Digest, Arc<Weights>>>,
+    products: KeptProducts,
     datasets: Mutex<HashMap<Digest, Dataset>>,
     noted: Mutex<HashSet<String>>,
     results: Mutex<Vec<String>>,
     stopped: Mutex<HashSet<Digest>>,
 }
+
+/// Memory for inner products of rows that the next probes may have a use for.
+const MOST_PRODUCT_BYTES: usize = 300_000_000;
 
 /// What a call does in the lab, once.
 pub type Work<T> = Box<dyn FnOnce(&Lab) -> Result<T> + Send>;
@@ -133,6 +138,7 @@ impl Lab {
             events,
             cancelled,
             weights: Mutex::default(),
+            products: KeptProducts::new(MOST_PRODUCT_BYTES),
             datasets: Mutex::default(),
             noted: Mutex::default(),
             results: Mutex::default(),
@@ -201,6 +207,11 @@ impl Lab {
     /// Remembers what was found out without a call of its own, such as what a file is like.
     pub fn remember(&self, key: Key, options: Value, output: Value) -> Result<()> {
         self.record(key, options, output, SystemTime::now(), 0.0)
+    }
+
+    /// What was remembered under a key, now or in an earlier run.
+    pub fn recall(&self, key: &Key) -> Result<Option<Value>> {
+        Ok(self.inner.store.get_call(key.digest())?.and_then(|record| record.output))
     }
 
     fn record(&self, key: Key, options: Value, output: Value, started_at: SystemTime, seconds: f64) -> Result<()> {
@@ -357,6 +368,11 @@ impl Lab {
             kept.clear();
         }
         kept.insert(digest, weights);
+    }
+
+    /// The inner products of rows that probes were fitted on last.
+    pub fn products(&self) -> &KeptProducts {
+        &self.inner.products
     }
 
     /// Tells the user something.

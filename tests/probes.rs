@@ -150,6 +150,83 @@ fn methods_and_saved_probes_work_from_a_script() {
     assert!(lines.iter().all(|line| !line.contains("false")), "{lines:#?}");
 }
 
+const TRAIN: &str = "let folder = synthetic_activations(\"data\", #{ fraction: 0.05, features: 512 });
+let train = activations(folder + \"/train_activations.npy\", #{ labels: folder + \"/train_labels.npy\" });
+let test  = activations(folder + \"/test_activations.npy\", #{ labels: folder + \"/test_labels.npy\" });
+";
+
+#[test]
+fn a_longer_path_fits_only_what_it_adds() {
+    let project = Project::new();
+    let script = "//! Path\n//! Which C?\n".to_string()
+        + TRAIN
+        + "for point in probe_path([train], param(\"c\", [0.01, 1.0])) {
+    print(`${point.c} ${point.cross_validation.auroc_mean} ${point.certificate.relative_bound <= 0.00000001}`);
+}";
+    project.write("path.rhai", &script);
+    let first = project.run(&["run", "path.rhai"]).well();
+    assert!(first.stderr.contains("(12 fits)"), "{}", first.stderr);
+    let longer = ["run", "path.rhai", "--set", "c=[1.0,0.1,0.01,0.1]"];
+    let plan = project.run(&["plan", "path.rhai", "--set", "c=[1.0,0.1,0.01,0.1]"]);
+    assert!(plan.stdout.contains('6') || plan.stderr.contains('6'), "{plan:#?}");
+    let more = project.run(&longer).well();
+    assert!(more.stderr.contains("(6 fits)"), "{}", more.stderr);
+    let (known, lines): (Vec<&str>, Vec<&str>) = (first.stdout.lines().collect(), more.stdout.lines().collect());
+    assert_eq!([lines[2], lines[0]], known[..], "what was known is what it was");
+    assert!(lines[1] == lines[3] && lines.iter().all(|line| line.ends_with("true")), "{lines:#?}");
+    let backwards = project.run(&["run", "path.rhai", "--set", "c=[0.1,0.01]"]).well();
+    assert!(backwards.stderr.contains("(0 fits)"), "{}", backwards.stderr);
+}
+
+#[test]
+fn a_call_tells_how_far_its_fits_are() {
+    let project = Project::new();
+    let script = "//! Progress\n//! How far?\n".to_string() + TRAIN + "print(train_probe([train]).non_zeros);";
+    project.write("far.rhai", &script);
+    project.run(&["run", "far.rhai"]).well();
+    let log = project.read("results/far-001/log.jsonl");
+    let events = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let told: Vec<f64> =
+        events.filter(|event| event["event"] == "progress").map(|event| event["fraction"].as_f64().unwrap()).collect();
+    assert!(told.len() > 3 && told.is_sorted() && told[told.len() - 1] == 1.0, "{told:?}");
+}
+
+#[test]
+fn controls_work_from_a_script() {
+    let project = Project::new();
+    let script = "//! Controls\n//! Is it the concept?\n".to_string()
+        + TRAIN
+        + "let other = activations(folder + \"/benchmark_activations.npy\", #{ labels: folder + \"/benchmark_labels.json\" });
+let sparse = train_probe([train], #{ method: logistic(#{ c: 0.1, penalty: l1() }) });
+let drawn  = train_probe([train], #{ features: random_features(sparse.non_zeros, #{ seed: 1 }) });
+let again  = train_probe([train], #{ features: random_features(sparse.non_zeros, #{ seed: 2 }) });
+save_probe(drawn, \"probes/drawn\");
+let held = evaluate_probe(drawn, test).values.ranking.two_classes.auroc.value;
+write_json(\"found.json\", #{
+    sparse: sparse.non_zeros, record: drawn.record, norms: [drawn.record.weight_norm, again.record.weight_norm],
+    held_out: [held, evaluate_probe(load_probe(\"probes/drawn\"), test).values.ranking.two_classes.auroc.value],
+    aurocs: [sparse.cross_validation.auroc_mean, drawn.cross_validation.auroc_mean],
+    unseen: [weight_on_unseen(sparse, other), weight_on_unseen(drawn, train)],
+    negatives: negative_control(sparse, other, test),
+});";
+    project.write("controls.rhai", &script);
+    project.run(&["run", "controls.rhai"]).well();
+    let found = read(&project, "results/controls-001/found.json");
+    assert!(found["sparse"].as_u64().unwrap() > 3);
+    assert_eq!(found["record"]["n_features"], found["sparse"]);
+    assert_ne!(found["norms"][0], found["norms"][1], "another seed draws other features");
+    assert_eq!(found["held_out"][0], found["held_out"][1]);
+    assert!(found["aurocs"][0].as_f64() > found["aurocs"][1].as_f64(), "{found:#}");
+    // The benchmark has a quarter of the active features; every feature that was drawn occurs in the training rows.
+    let share = |place: usize| found["unseen"][place]["share_of_weight"].as_f64().unwrap();
+    assert!((0.0..1.0).contains(&share(0)) && share(1) == 0.0, "{found:#}");
+    assert!(has_key(&found["negatives"], "interval"), "{found:#}");
+    let refused = script.replace("random_features(sparse.non_zeros", "random_features(513");
+    project.write("controls.rhai", &refused);
+    let ran = project.run(&["run", "controls.rhai"]);
+    assert!(ran.code == 2 && ran.stderr.contains("513 features"), "{ran:#?}");
+}
+
 #[test]
 fn a_strict_audit_stops_at_a_leak() {
     let project = Project::new();

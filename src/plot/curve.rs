@@ -2,10 +2,10 @@
 
 use super::axis::{Mapping, number};
 use super::canvas::{Anchor, Canvas, Letters, draw_sheet};
-use super::figure::{Curve, Figure, Scale, Trace};
-use super::font::{Weight, width, wrap};
+use super::figure::{Curve, Figure, Scale};
+use super::font::Weight;
 use super::frame::{Frame, Panel, Wanted, draw_lines, height_of, inner_width, lines_of, tick_height};
-use super::legend::SAMPLE_WIDTH;
+use super::legend::{Entry, Sample, in_list};
 use super::theme::{GREY, GRID, GRID_DASH, INK, LEADING, MARGIN, REFERENCE_DASH, TEXT_SIZE, TICK_SIZE, style, tint};
 use crate::error::Result;
 
@@ -19,9 +19,6 @@ const GAP: f64 = 28.0;
 const SIDE_MIN: f64 = 260.0;
 /// The part of the sheet's width that names beside the panel may take.
 const NAMES_SHARE: f64 = 0.36;
-/// Pixels between a sample and its name, and from name to name.
-const SAMPLE_GAP: f64 = 7.0;
-const NAME_GAP: f64 = 6.0;
 
 /// Draws a checked figure of curves.
 pub(super) fn draw(figure: &Figure, curve: &Curve) -> Result<String> {
@@ -33,14 +30,13 @@ pub(super) fn draw(figure: &Figure, curve: &Curve) -> Result<String> {
     };
     let bare = frame(figure, 0.0, 0.0).panel;
     let (room, height) = (bare.right - bare.left, bare.bottom - bare.top);
-    let names = names(curve, NAMES_SHARE * f64::from(figure.width));
-    let taken = names.iter().map(Name::width).fold(0.0, f64::max);
-    let is_beside = room - taken - GAP >= SIDE_MIN && height_of_names(&names) <= height.max(SIDE_MIN);
+    let entries = entries(curve);
+    let (names, (taken, names_height)) = in_list(&entries, NAMES_SHARE * f64::from(figure.width));
+    let is_beside = room - taken - GAP >= SIDE_MIN && names_height <= height.max(SIDE_MIN);
     let (names, above) = if is_beside {
         (names, 0.0)
     } else {
-        let names = self::names(curve, inner_width(figure));
-        let above = height_of_names(&names);
+        let (names, (_, above)) = in_list(&entries, inner_width(figure));
         (names, above + 8.0)
     };
 
@@ -64,15 +60,11 @@ pub(super) fn draw(figure: &Figure, curve: &Curve) -> Result<String> {
         }
         draw_traces(canvas, &frame, curve, &x, &y)?;
         let label = lines_of(&curve.y_label, TEXT_SIZE, Weight::Regular, inner_width(figure));
-        let mut at = match is_beside {
+        let from = match is_beside {
             true => (panel.right + GAP, y.at(1.0) - 0.5 * TEXT_SIZE * LEADING),
             false => (MARGIN, panel.top - 14.0 - height_of(&label, TEXT_SIZE) - above + 8.0),
         };
-        for name in &names {
-            name.draw(canvas, at)?;
-            at.1 += name.height();
-        }
-        Ok(())
+        names.iter().try_for_each(|name| name.draw(canvas, from))
     })
 }
 
@@ -110,54 +102,14 @@ fn draw_traces(canvas: &mut Canvas, frame: &Frame, curve: &Curve, x: &Mapping, y
     Ok(())
 }
 
-/// A name with its sample: of a trace by its place, or of the diagonal.
-struct Name<'a> {
-    lines: Vec<String>,
-    trace: Option<(usize, &'a Trace)>,
-}
-
-/// Names in the order given, the diagonal last, no wider than `room` pixels.
-fn names(curve: &Curve, room: f64) -> Vec<Name<'_>> {
-    let lines = |label: &str| wrap(label, TEXT_SIZE, Weight::Regular, room - SAMPLE_WIDTH - SAMPLE_GAP);
-    let traces = curve.traces.iter().enumerate();
-    let traces = traces.map(|(index, trace)| Name { lines: lines(&trace.label), trace: Some((index, trace)) });
-    traces.chain(curve.diagonal.iter().map(|label| Name { lines: lines(label), trace: None })).collect()
-}
-
-fn height_of_names(names: &[Name]) -> f64 {
-    names.iter().map(Name::height).sum()
-}
-
-impl Name<'_> {
-    fn width(&self) -> f64 {
-        let text = self.lines.iter().map(|line| width(line, TEXT_SIZE, Weight::Regular)).fold(0.0, f64::max);
-        SAMPLE_WIDTH + SAMPLE_GAP + text
-    }
-    fn height(&self) -> f64 {
-        height_of(&self.lines, TEXT_SIZE) + NAME_GAP
-    }
-    /// Draws it with the upper left corner of its box at `at`.
-    fn draw(&self, canvas: &mut Canvas, (left, top): (f64, f64)) -> Result<()> {
-        let middle = top + TEXT_SIZE * LEADING / 2.0;
-        let line = [(left, middle), (left + SAMPLE_WIDTH, middle)];
-        match self.trace {
-            Some((index, trace)) => {
-                if trace.points.len() > 1 {
-                    canvas.dashed(&line, style(index).colour, 2.0, style(index).dash)?;
-                }
-                if trace.marked {
-                    let center = (left + SAMPLE_WIDTH / 2.0, middle);
-                    canvas.marker(center, style(index).marker, 4.5, style(index).colour)?;
-                }
-            }
-            None => canvas.dashed(&line, tint(GREY, 0.85), 1.3, REFERENCE_DASH)?,
-        }
-        for (index, line) in self.lines.iter().enumerate() {
-            let baseline = middle + index as f64 * TEXT_SIZE * LEADING + 0.36 * TEXT_SIZE;
-            canvas.text((left + SAMPLE_WIDTH + SAMPLE_GAP, baseline), line, Letters::new(TEXT_SIZE, INK))?;
-        }
-        Ok(())
-    }
+/// Names in the order given, the diagonal last.
+fn entries(curve: &Curve) -> Vec<Entry> {
+    let traces = curve.traces.iter().enumerate().map(|(index, trace)| {
+        let sample = if trace.marked { Sample::Line(style(index)) } else { Sample::Plain(style(index)) };
+        Entry { sample, label: trace.label.clone() }
+    });
+    let diagonal = |label: &String| Entry { sample: Sample::Reference(tint(GREY, 0.85)), label: label.clone() };
+    traces.chain(curve.diagonal.iter().map(diagonal)).collect()
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Names of series and references: in rows above the panel, or in a column at the ends of their lines.
+//! Names of series and references: in rows above the panel, in a column at the ends of their lines, or in a list.
 
 use super::canvas::{Canvas, Letters};
 use super::font::{Weight, width, wrap};
@@ -6,16 +6,20 @@ use super::theme::{Colour, Hatch, INK, LEADING, REFERENCE_DASH, Style, TEXT_SIZE
 use crate::error::Result;
 
 /// Pixels of a sample of line or bar.
-pub(super) const SAMPLE_WIDTH: f64 = 26.0;
+const SAMPLE_WIDTH: f64 = 26.0;
 const SAMPLE_GAP: f64 = 7.0;
 const ENTRY_GAP: f64 = 22.0;
 const COLUMN_GAP: f64 = 5.0;
+const LIST_GAP: f64 = 6.0;
 const LINE_HEIGHT: f64 = TEXT_SIZE * LEADING;
 
 /// What stands before a name.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Sample {
+    /// With its marker.
     Line(Style),
+    /// Without a marker.
+    Plain(Style),
     Bar(Style),
     Reference(Colour),
 }
@@ -49,7 +53,7 @@ impl Placed {
     /// Colour of its sample.
     pub fn colour(&self) -> Colour {
         match self.entry.sample {
-            Sample::Line(style) | Sample::Bar(style) => style.colour,
+            Sample::Line(style) | Sample::Plain(style) | Sample::Bar(style) => style.colour,
             Sample::Reference(colour) => colour,
         }
     }
@@ -85,6 +89,19 @@ pub(super) fn in_rows(entries: &[Entry], room: f64) -> (Vec<Placed>, f64) {
         placed.push(item);
     }
     (placed, top + row_height)
+}
+
+/// One below the other from (0, 0), no wider than `room` pixels; and the width and height that they take.
+pub(super) fn in_list(entries: &[Entry], room: f64) -> (Vec<Placed>, (f64, f64)) {
+    let (mut width, mut top) = (0.0f64, 0.0);
+    let mut placed = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let item = Placed { top, ..place(index, entry, room) };
+        width = width.max(item.width());
+        top += item.height() + LIST_GAP;
+        placed.push(item);
+    }
+    (placed, (width, top))
 }
 
 /// A column `room` pixels wide at x = 0, every entry as near to its wished middle as the others and the limits `top` and
@@ -135,6 +152,7 @@ fn draw_sample(canvas: &mut Canvas, sample: Sample, (left, middle): (f64, f64)) 
             canvas.dashed(&line, style.colour, 2.0, style.dash)?;
             canvas.marker((left + SAMPLE_WIDTH / 2.0, middle), style.marker, 4.5, style.colour)
         }
+        Sample::Plain(style) => canvas.dashed(&line, style.colour, 2.0, style.dash),
         Sample::Reference(colour) => canvas.dashed(&line, colour, 1.3, REFERENCE_DASH),
         Sample::Bar(style) => draw_bar(canvas, (left, middle - 6.5), (left + SAMPLE_WIDTH - 3.0, middle + 6.5), style),
     }

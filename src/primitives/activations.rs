@@ -251,9 +251,7 @@ fn facts_of(lab: &Lab, path: &str, options: &Options) -> Result<(Value, Option<A
     let inputs = json!({ "path": real, "bytes": meta.len(), "inode": meta.ino(), "times": times });
     let how = json!({ "array": options.array, "pooling": options.reading().pooling.name() });
     let key = Key::new("activations", 1, inputs, how.clone())?;
-    if let Some(record) = lab.store().get_call(key.digest())?
-        && let Some(facts) = record.output
-    {
+    if let Some(facts) = lab.recall(&key)? {
         return Ok((facts, None));
     }
     let bytes = lab.files().map(path)?;

@@ -12,12 +12,13 @@ use crate::engine::deferred::Deferred;
 use crate::error::{Error, Result, ensure};
 use crate::handle;
 use crate::lab::{Call as LabCall, Lab, Missing, Stage};
-use crate::probe::linear::probability;
+use crate::probe::linear::{Linear, probability};
 use crate::probe::metrics::{
     self, DeclaredNegatives, Elsewhere, How, Rows as Scored, TwoClasses, compare_delong, fix_threshold, measure,
     roc_corners,
 };
 use crate::probe::product::Rows;
+use crate::probe::saved::{Description, check_applies};
 use crate::script::declaration::{Call, Primitive};
 use crate::script::handle::{Handle, HandleType, Plain};
 use crate::store::Key;
@@ -61,7 +62,7 @@ pub fn handle_type() -> HandleType {
 /// Whose rows a score belongs to.
 #[derive(Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Rule {
+pub enum Rule {
     /// Training rows by the fold that did not see them, other rows by the probe itself.
     Honest,
     /// Training rows by the probe that was fitted on them.
@@ -127,20 +128,21 @@ fn run(lab: &Lab, call: &Call, (probe, data): (Probe, Activations), options: Opt
 }
 
 fn measured(lab: &Lab, probe: &Probe, data: &Activations, options: &Options) -> Result<Value> {
-    let (how, scores) = scores_of(lab, probe, data, options.scores)?;
+    let scorer = Scorer::of(probe)?;
+    let (how, scores) = scorer.scores(lab, data, options.scores)?;
     let labels = data.labels()?;
-    let logistic = probe.description()?.facts.get(LOG_ODDS).and_then(Value::as_bool).unwrap_or(false);
+    let logistic = scorer.description.facts.get(LOG_ODDS).and_then(Value::as_bool).unwrap_or(false);
     let probabilities: Option<Vec<f64>> = logistic.then(|| scores.iter().map(|score| probability(*score)).collect());
     let groups = data.file_groups().map(|groups| numbered(data.chosen().into_iter().map(|row| groups[row].as_str())));
     let mut thresholds = Vec::new();
     if let Some(source) = &options.thresholds_from {
-        let negatives = negative_scores(lab, probe, source, options.scores)?;
+        let negatives = scorer.negative_scores(lab, source, options.scores)?;
         for target in &options.target_fprs {
             thresholds.push(fix_threshold(&format!("negatives of {}", source.name()), &negatives, *target)?);
         }
     }
     let declared = match &options.negatives {
-        Some(source) => Some((source.clone(), negative_scores(lab, probe, source, options.scores)?)),
+        Some(source) => Some((source.clone(), scorer.negative_scores(lab, source, options.scores)?)),
         None => None,
     };
     let negatives = declared.as_ref().map(|(source, scores)| DeclaredNegatives {
@@ -179,49 +181,69 @@ fn measured(lab: &Lab, probe: &Probe, data: &Activations, options: &Options) -> 
     Ok(values)
 }
 
-/// Scores of the rows, and how the probe stands to them.
-fn scores_of(lab: &Lab, probe: &Probe, data: &Activations, rule: Rule) -> Result<(How, Vec<f64>)> {
-    let chosen = data.chosen();
-    let mut start = 0;
-    for source in probe.training() {
-        let trained = source.chosen();
-        if source.digest() == data.digest() {
-            let place: std::collections::HashMap<usize, usize> = trained.iter().copied().zip(start..).collect();
-            let known: Vec<Option<usize>> = chosen.iter().map(|row| place.get(row).copied()).collect();
-            let inside = known.iter().flatten().count();
-            ensure!(
-                inside == 0 || inside == chosen.len(),
-                "{inside} of the {} rows of `{}` are training rows of the probe, the others are not", chosen.len(), data.name();
-                help: "evaluate the two parts one by one"
-            );
-            if inside > 0 {
-                let record = probe.outcome()?.ok_or_else(|| Error::internal("a fitted probe has a record"))?;
-                let (how, list) = match rule {
-                    Rule::Honest => (How::OutOfFold, "out_of_fold"),
-                    Rule::Resubstitution => (How::Resubstitution, "in_sample"),
-                };
-                let how =
-                    if rule == Rule::Honest && record["left_out"] == "source" { How::LeaveOneSourceOut } else { how };
-                let scores = record[list].as_array().ok_or_else(|| {
-                    Error::input(format!("`{}` was trained on, and the probe has no folds", data.name()))
-                        .with_help("train it with folds, or evaluate with `scores: \"resubstitution\"`")
-                })?;
-                return Ok((how, known.iter().flatten().map(|row| scores[*row].as_f64().unwrap_or(0.0)).collect()));
-            }
-        }
-        start += trained.len();
-    }
-    let matrix = data.matrix(lab)?;
-    let decisions = probe.linear(data.features())?.decide(&Rows::new(&[&matrix])?);
-    Ok((How::HeldOut, chosen.into_iter().map(|row| decisions[row]).collect()))
+/// A probe, read once for all that it scores.
+pub struct Scorer<'a> {
+    probe: &'a Probe,
+    linear: Linear,
+    description: Description,
 }
 
-fn negative_scores(lab: &Lab, probe: &Probe, source: &Activations, rule: Rule) -> Result<Vec<f64>> {
-    let (_, scores) = scores_of(lab, probe, source, rule)?;
-    let negatives: Vec<f64> =
-        scores.into_iter().zip(source.labels()?).filter(|(_, label)| !label).map(|(score, _)| score).collect();
-    ensure!(!negatives.is_empty(), "`{}` has no negatives", source.name(); help: "name a source with rows of class 0");
-    Ok(negatives)
+impl<'a> Scorer<'a> {
+    /// Inside a call that came after [`Probe::after`].
+    pub fn of(probe: &'a Probe) -> Result<Self> {
+        let (linear, description) = probe.read()?;
+        Ok(Scorer { probe, linear, description })
+    }
+
+    /// Scores of the rows, and how the probe stands to them.
+    pub fn scores(&self, lab: &Lab, data: &Activations, rule: Rule) -> Result<(How, Vec<f64>)> {
+        let chosen = data.chosen();
+        let mut start = 0;
+        for source in self.probe.training() {
+            let trained = source.chosen();
+            if source.digest() == data.digest() {
+                let place: std::collections::HashMap<usize, usize> = trained.iter().copied().zip(start..).collect();
+                let known: Vec<Option<usize>> = chosen.iter().map(|row| place.get(row).copied()).collect();
+                let inside = known.iter().flatten().count();
+                ensure!(
+                    inside == 0 || inside == chosen.len(),
+                    "{inside} of the {} rows of `{}` are training rows of the probe, the others are not", chosen.len(), data.name();
+                    help: "evaluate the two parts one by one"
+                );
+                if inside > 0 {
+                    let record = self.probe.outcome()?.ok_or_else(|| Error::internal("a fitted probe has a record"))?;
+                    let (how, list) = match rule {
+                        Rule::Honest => (How::OutOfFold, "out_of_fold"),
+                        Rule::Resubstitution => (How::Resubstitution, "in_sample"),
+                    };
+                    let how = if rule == Rule::Honest && record["left_out"] == "source" {
+                        How::LeaveOneSourceOut
+                    } else {
+                        how
+                    };
+                    let scores = record[list].as_array().ok_or_else(|| {
+                        Error::input(format!("`{}` was trained on, and the probe has no folds", data.name()))
+                            .with_help("train it with folds, or evaluate with `scores: \"resubstitution\"`")
+                    })?;
+                    return Ok((how, known.iter().flatten().map(|row| scores[*row].as_f64().unwrap_or(0.0)).collect()));
+                }
+            }
+            start += trained.len();
+        }
+        check_applies(&self.description, data.features())?;
+        let matrix = data.matrix(lab)?;
+        let decisions = self.linear.decide(&Rows::new(&[&matrix])?);
+        Ok((How::HeldOut, chosen.into_iter().map(|row| decisions[row]).collect()))
+    }
+
+    /// Scores of the rows of class 0.
+    pub fn negative_scores(&self, lab: &Lab, source: &Activations, rule: Rule) -> Result<Vec<f64>> {
+        let (_, scores) = self.scores(lab, source, rule)?;
+        let negatives: Vec<f64> =
+            scores.into_iter().zip(source.labels()?).filter(|(_, label)| !label).map(|(score, _)| score).collect();
+        ensure!(!negatives.is_empty(), "`{}` has no negatives", source.name(); help: "name a source with rows of class 0");
+        Ok(negatives)
+    }
 }
 
 fn numbered<'a>(groups: impl Iterator<Item = &'a str>) -> Vec<u32> {
@@ -255,8 +277,8 @@ fn compare(lab: &Lab, call: &Call, (a, b, data): (Probe, Probe, Activations), _:
         missing: Box::new(|_| Ok(Missing::from(0))),
         after: [a.after(), b.after()].concat(),
         work: Box::new(move |lab| {
-            let (how_a, first) = scores_of(lab, &a, &data, Rule::Honest)?;
-            let (how_b, second) = scores_of(lab, &b, &data, Rule::Honest)?;
+            let (how_a, first) = Scorer::of(&a)?.scores(lab, &data, Rule::Honest)?;
+            let (how_b, second) = Scorer::of(&b)?.scores(lab, &data, Rule::Honest)?;
             let comparison = compare_delong(&first, &second, &data.labels()?, None, 0.95)?;
             let mut value = serde_json::to_value(comparison).map_err(|error| Error::internal(error.to_string()))?;
             (value["how_a"], value["how_b"]) = (json!(how_a), json!(how_b));

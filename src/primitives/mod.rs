@@ -27,7 +27,10 @@ mod organism_rows;
 mod plot;
 mod pretrain_organism;
 mod probe;
+mod probe_controls;
+mod probe_fits;
 mod probe_method;
+mod probe_path;
 mod provenance;
 mod report;
 mod save_model;
@@ -77,12 +80,14 @@ pub fn all() -> Vec<Primitive<Lab>> {
         audit::primitive(),
         audit::texts_primitive(),
         train_probe::primitive(),
-        train_probe::path_primitive(),
+        probe_path::primitive(),
     ];
     all.extend(probe_method::primitives());
     all.extend([
         evaluate_probe::primitive(),
         evaluate_probe::compare_primitive(),
+        probe_controls::negative_primitive(),
+        probe_controls::unseen_primitive(),
         probe::save_primitive(),
         probe::load_primitive(),
         draw::primitive(),

@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::handle;
 use crate::lab::Lab;
 use crate::probe::linear::Linear;
-use crate::probe::saved::{Description, check_applies, from_files};
+use crate::probe::saved::{Description, from_files};
 use crate::script::declaration::{Call, Primitive};
 use crate::script::handle::{Handle, HandleType, Plain};
 
@@ -105,17 +105,12 @@ impl Probe {
             (Source::Training(_), None) => Err(Error::internal("a fit without a record")),
         }
     }
-    /// What its file of words says of it, inside a call that came after [`Probe::after`].
-    pub fn description(&self) -> Result<Description> {
-        let (json, tensors) = self.files(self.outcome()?.as_deref())?;
-        Ok(from_files(&json, &tensors)?.1)
-    }
-    /// Its weights, for activations with this many features; inside a call that came after [`Probe::after`].
-    pub fn linear(&self, features: usize) -> Result<Linear> {
+    /// Its weights on all features of the activations that it was trained on, and what its file says of it; inside a
+    /// call that came after [`Probe::after`].
+    pub fn read(&self) -> Result<(Linear, Description)> {
         let (json, tensors) = self.files(self.outcome()?.as_deref())?;
         let (linear, description) = from_files(&json, &tensors)?;
-        check_applies(&description, features)?;
-        Ok(linear)
+        Ok((linear.widened(&description.features.columns(), description.columns), description))
     }
 }
 

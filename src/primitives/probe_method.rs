@@ -52,6 +52,22 @@ impl Estimator {
             Estimator::Discriminant { shrinkage } => format!("lda, shrinkage {shrinkage}"),
         }
     }
+    /// Inverse strength of its penalty; 1 for those that have none.
+    pub fn c(self) -> f64 {
+        match self {
+            Estimator::Logistic { c } | Estimator::SparseLogistic { c, .. } | Estimator::Linfa { c } => c,
+            Estimator::Means | Estimator::Discriminant { .. } => 1.0,
+        }
+    }
+    /// The same at another C, for those that have one.
+    pub fn with_c(self, c: f64) -> Self {
+        match self {
+            Estimator::Logistic { .. } => Estimator::Logistic { c },
+            Estimator::SparseLogistic { l1_share, .. } => Estimator::SparseLogistic { c, l1_share },
+            Estimator::Linfa { .. } => Estimator::Linfa { c },
+            Estimator::Means | Estimator::Discriminant { .. } => self,
+        }
+    }
     /// Whether its decision values are log-odds.
     pub fn gives_log_odds(self) -> bool {
         matches!(self, Estimator::Logistic { .. } | Estimator::SparseLogistic { .. } | Estimator::Linfa { .. })
@@ -130,13 +146,42 @@ impl Handle for Folds {
     }
 }
 
+/// Features drawn at random, for a control.
+#[derive(Clone, Copy)]
+pub struct RandomFeatures {
+    /// How many.
+    pub count: usize,
+    /// Decides which.
+    pub seed: u64,
+}
+
+handle!(RandomFeatures);
+
+impl Handle for RandomFeatures {
+    const NAME: &'static str = "RandomFeatures";
+    fn identity(&self) -> Value {
+        json!({ "count": self.count, "seed": self.seed })
+    }
+    fn describe(&self) -> String {
+        format!("{} features drawn with seed {}", self.count, self.seed)
+    }
+}
+
 /// How the handles appear in scripts.
 pub fn handle_types() -> Vec<HandleType> {
     vec![
         HandleType::of::<ProbeMethod>("A way to fit a probe."),
         HandleType::of::<Penalty>("What large weights of a probe cost."),
         HandleType::of::<Folds>("Which rows are held out together when a probe is checked."),
+        HandleType::of::<RandomFeatures>("Features drawn at random, for a control."),
     ]
+}
+
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct RandomFeaturesOptions {
+    /// Decides which.
+    seed: u64,
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -282,6 +327,16 @@ pub fn primitives() -> Vec<Primitive<Lab>> {
         Primitive::new("no_folds", |_: &Lab, _: &Call, _: (), _: ()| Ok(Folds(Plan::None)))
             .about("Only the final fit; rows of the training sources then have no out-of-fold scores.")
             .example("train_probe([data], #{ folds: no_folds() })"),
+        Primitive::new("random_features", |_: &Lab, _: &Call, (count,): (usize,), options: RandomFeaturesOptions| {
+            ensure!(count > 0, "`random_features` asks for no features"; help: "ask for at least one");
+            Ok(RandomFeatures { count, seed: options.seed })
+        })
+        .about(
+            "Features drawn at random from those that occur in the training rows: a control for a probe with as many \
+             weights that are not 0.",
+        )
+        .input("count", "How many.")
+        .example("train_probe([data], #{ features: random_features(89, #{ seed: 1 }) })"),
     ]
 }
 

@@ -340,14 +340,10 @@ fn norm(v: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::probe::matrix::{Matrix, Values};
-    use crate::probe::scaler::fit_scalers;
+    use crate::probe::cases::{self, booleans, dense};
+    use crate::probe::matrix::Matrix;
     use serde::Deserialize;
 
-    #[derive(Deserialize)]
-    struct Golden {
-        discriminant: Vec<Case>,
-    }
     #[derive(Deserialize)]
     struct Case {
         rows: usize,
@@ -359,9 +355,7 @@ mod tests {
     }
 
     fn golden() -> Vec<Case> {
-        // Made by tests/generators/probe_estimators.py.
-        let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/probes/estimators.json"));
-        serde_json::from_str::<Golden>(text).unwrap().discriminant
+        cases::golden("discriminant")
     }
 
     fn fit(
@@ -371,7 +365,7 @@ mod tests {
         options: &DiscriminantOptions,
     ) -> Result<DiscriminantFit> {
         let rows = Rows::new(&[matrix]).unwrap();
-        let scaler = fit_scalers(&rows, &[weights]).remove(0);
+        let scaler = cases::scaler(matrix, weights);
         fit_discriminant(&rows, labels, weights, &scaler, options)
     }
 
@@ -380,8 +374,8 @@ mod tests {
         let cases = golden();
         assert!(cases.len() >= 5);
         for case in cases {
-            let matrix = Matrix::new(case.rows, case.columns, Values::Dense64(case.values)).unwrap();
-            let labels: Vec<bool> = case.labels.iter().map(|label| *label == 1).collect();
+            let matrix = dense(case.rows, case.columns, case.values);
+            let labels = booleans(&case.labels);
             let largest = case.decisions.iter().fold(0.0, |largest: f64, value| largest.max(value.abs()));
             for factored_features in [0, 1024] {
                 let options = DiscriminantOptions {
@@ -403,13 +397,13 @@ mod tests {
     fn a_weight_of_two_is_a_row_that_stands_twice() {
         let case = golden().remove(0);
         let columns = case.columns;
-        let labels: Vec<bool> = case.labels.iter().map(|label| *label == 1).collect();
-        let once = Matrix::new(case.rows, columns, Values::Dense64(case.values.clone())).unwrap();
+        let labels = booleans(&case.labels);
+        let once = dense(case.rows, columns, case.values.clone());
         let mut weights = vec![1.0; case.rows];
         (weights[3], weights[5]) = (2.0, 0.0);
         let mut doubled = case.values[3 * columns..4 * columns].to_vec();
         doubled.extend((0..case.rows).filter(|row| *row != 5).flat_map(|row| &case.values[row * columns..][..columns]));
-        let twice = Matrix::new(case.rows, columns, Values::Dense64(doubled)).unwrap();
+        let twice = dense(case.rows, columns, doubled);
         let mut twice_labels = vec![labels[3]];
         twice_labels.extend((0..case.rows).filter(|row| *row != 5).map(|row| labels[row]));
         let options = DiscriminantOptions::default();
@@ -423,10 +417,10 @@ mod tests {
     #[test]
     fn an_offset_of_the_features_changes_no_weight() {
         let case = golden().remove(1);
-        let labels: Vec<bool> = case.labels.iter().map(|label| *label == 1).collect();
+        let labels = booleans(&case.labels);
         let probe = |offset: f64| {
             let values = case.values.iter().map(|value| value + offset).collect();
-            let matrix = Matrix::new(case.rows, case.columns, Values::Dense64(values)).unwrap();
+            let matrix = dense(case.rows, case.columns, values);
             fit(&matrix, &labels, &vec![1.0; case.rows], &DiscriminantOptions::default()).unwrap().probe
         };
         let (here, far) = (probe(0.0), probe(1e5));
@@ -436,8 +430,8 @@ mod tests {
     #[test]
     fn the_residual_bounds_the_error_of_the_weights() {
         let case = golden().remove(0);
-        let labels: Vec<bool> = case.labels.iter().map(|label| *label == 1).collect();
-        let matrix = Matrix::new(case.rows, case.columns, Values::Dense64(case.values)).unwrap();
+        let labels = booleans(&case.labels);
+        let matrix = dense(case.rows, case.columns, case.values);
         let options = |tolerance, factored_features| DiscriminantOptions {
             tolerance,
             factored_features,
@@ -454,7 +448,7 @@ mod tests {
     fn what_cannot_be_inverted_is_an_error() {
         let none = DiscriminantOptions { shrinkage: 0.0, ..DiscriminantOptions::default() };
         let message = |columns: usize, values: &[f64], options: &DiscriminantOptions| {
-            let matrix = Matrix::new(values.len() / columns, columns, Values::Dense64(values.to_vec())).unwrap();
+            let matrix = dense(values.len() / columns, columns, values.to_vec());
             let labels: Vec<bool> = (0..values.len() / columns).map(|row| row % 2 == 1).collect();
             fit(&matrix, &labels, &vec![1.0; labels.len()], options).unwrap_err()
         };

@@ -27,6 +27,21 @@ impl Linear {
         (weights, self.intercept - shift)
     }
 
+    /// The same probe on all of so many features, of which its own are these, ascending; the others have weight 0.
+    pub fn widened(self, features: &[u32], columns: usize) -> Self {
+        if features.len() == columns {
+            return self;
+        }
+        let spread = |values: &[f64], none: f64| {
+            let mut all = vec![none; columns];
+            features.iter().zip(values).for_each(|(feature, value)| all[*feature as usize] = *value);
+            all
+        };
+        let Linear { weights, intercept, scaler } = self;
+        let scaler = Scaler { mean: spread(&scaler.mean, 0.0), scale: spread(&scaler.scale, 1.0) };
+        Linear { weights: spread(&weights, 0.0), intercept, scaler }
+    }
+
     /// Number of weights that are not 0.
     pub fn non_zeros(&self) -> usize {
         self.weights.iter().filter(|weight| **weight != 0.0).count()
@@ -90,6 +105,17 @@ mod tests {
             }
         }
         assert!(decide_all(&rows, &[]).is_empty());
+    }
+
+    #[test]
+    fn a_widened_probe_decides_as_the_narrow_one() {
+        let matrix = Matrix::new(3, 4, Values::Dense64((0..12).map(|at| f64::from(at * at % 7)).collect())).unwrap();
+        let (narrow, part) = (made(2, 0.3), matrix.with_columns(&[1, 3]));
+        let wide = narrow.clone().widened(&[1, 3], 4);
+        assert_eq!(wide.weights.len(), 4);
+        let [found, expected] =
+            [(&wide, &matrix), (&narrow, &part)].map(|(probe, matrix)| probe.decide(&Rows::new(&[matrix]).unwrap()));
+        found.iter().zip(&expected).for_each(|(a, b)| assert!((a - b).abs() < 1e-12, "{a} {b}"));
     }
 
     #[test]

@@ -81,6 +81,36 @@ impl Matrix {
         }
     }
 
+    /// The same rows with these columns only, which ascend.
+    pub fn with_columns(&self, columns: &[u32]) -> Self {
+        let values = match &self.values {
+            Values::Dense32(all) => Values::Dense32(self.dense_part(all, columns)),
+            Values::Dense64(all) => Values::Dense64(self.dense_part(all, columns)),
+            Values::Sparse32(sparse) => Values::Sparse32(self.sparse_part(sparse, columns)),
+            Values::Sparse64(sparse) => Values::Sparse64(self.sparse_part(sparse, columns)),
+        };
+        Matrix { rows: self.rows, columns: columns.len(), values }
+    }
+
+    fn dense_part<T: Copy>(&self, all: &[T], columns: &[u32]) -> Vec<T> {
+        let row = |row| columns.iter().map(move |column| all[row * self.columns + *column as usize]);
+        (0..self.rows).flat_map(row).collect()
+    }
+
+    fn sparse_part<T: Copy>(&self, sparse: &Sparse<T>, columns: &[u32]) -> Sparse<T> {
+        let mut place = vec![None; self.columns];
+        (0..).zip(columns).for_each(|(index, column)| place[*column as usize] = Some(index));
+        let mut part = Sparse { starts: vec![0], columns: vec![], values: vec![] };
+        for row in 0..self.rows {
+            for (index, value) in sparse.row(row).filter_map(|(column, value)| Some((place[column]?, value))) {
+                part.columns.push(index);
+                part.values.push(value);
+            }
+            part.starts.push(part.values.len());
+        }
+        part
+    }
+
     /// Number of values of a row that are not 0.
     pub fn active(&self, row: usize) -> usize {
         match &self.values {
@@ -149,6 +179,11 @@ mod tests {
             assert_eq!(seen(&dense), seen(&sparse));
             assert_eq!(dense.active(row), sparse.active(row));
         }
+        let part = Matrix::new(2, 2, Values::Dense64(vec![0.0, 0.0, 2.0, 3.0])).unwrap();
+        assert_eq!(dense.with_columns(&[0, 2]), part);
+        let sparse_part = sparse.with_columns(&[0, 2]);
+        assert_eq!((sparse_part.active(0), sparse_part.active(1), sparse_part.columns()), (0, 2, 2));
+        assert!(sparse_part.is_sparse());
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! Probes on activations: reading files, fitting at the exact optimum, folds, metrics, the audit for leaks.
 
 pub mod audit;
+#[cfg(test)]
+mod cases;
 pub mod classes;
 pub mod discriminant;
 pub mod estimator;
 pub mod folds;
+pub mod kept;
 pub mod kernel;
 pub mod legacy;
 pub mod linear;

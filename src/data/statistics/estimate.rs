@@ -70,7 +70,7 @@ pub fn estimate(observations: &[Observation], range: Range, confidence: f64) -> 
         return Err(Error::experiment(format!("no answer has a score: found {found}")));
     }
     let seed_means: Vec<f64> = seeds.values().map(|scores| mean(scores)).collect();
-    let group = Group { scores: &scores, range, confidence };
+    let group = Group { scores: &scores, range, confidence, words: &QUESTIONS };
     let (interval, method) = if seed_means.len() >= 2 {
         let counts: Vec<usize> = seeds.values().map(Vec::len).collect();
         group.over_means(&seed_means, &counts, "seeds")?
@@ -94,11 +94,43 @@ pub fn estimate(observations: &[Observation], range: Range, confidence: f64) -> 
     })
 }
 
+/// The mean of values over rows of a table, of which those of one group are not independent: (group, value). Gives the
+/// mean, its interval and how that was made, as [`estimate`] does for the answers of one run.
+///
+/// Fails when there is no value, or one lies outside the range.
+pub fn estimate_rows(rows: &[(u32, f64)], range: Range, confidence: f64) -> Result<(f64, Interval, String)> {
+    check_confidence(confidence)?;
+    ensure!(!rows.is_empty(), "no row has a value");
+    for (_, value) in rows {
+        ensure!(range.contains(*value), "value {value} is outside of {} to {}", range.low, range.high);
+    }
+    let groups = rows.iter().map(|(group, _)| group).collect::<BTreeSet<_>>().len();
+    let words = if groups < rows.len() { &GROUPS } else { &ROWS };
+    let (interval, method) = Group { scores: rows, range, confidence, words }.of_one_run()?;
+    let values: Vec<f64> = rows.iter().map(|(_, value)| *value).collect();
+    Ok((mean(&values), interval, method))
+}
+
+/// What units are called when it is said how an interval was made.
+struct Words {
+    /// Independent ones.
+    units: &'static str,
+    /// Several values of a single unit.
+    of_one_unit: &'static str,
+    /// A single value.
+    one_value: &'static str,
+}
+
+const QUESTIONS: Words = Words { units: "questions", of_one_unit: "answers to one question", one_value: "one answer" };
+const ROWS: Words = Words { units: "rows", of_one_unit: "rows", one_value: "one row" };
+const GROUPS: Words = Words { units: "groups", of_one_unit: "rows of one group", one_value: "one row" };
+
 struct Group<'a> {
     /// (question, score)
     scores: &'a [(u32, f64)],
     range: Range,
     confidence: f64,
+    words: &'static Words,
 }
 
 impl Group<'_> {
@@ -137,7 +169,7 @@ impl Group<'_> {
         if clusters >= 2 && clusters < n {
             return self.clustered(clusters);
         }
-        let units = if clusters == n { "questions" } else { "answers to one question" };
+        let units = if clusters == n { self.words.units } else { self.words.of_one_unit };
         if binary {
             let successes: f64 = values.iter().map(|value| self.range.share(*value)).sum();
             let interval = self.scores_of(wilson(successes, n, self.confidence)?);
@@ -145,7 +177,7 @@ impl Group<'_> {
         }
         if n == 1 {
             let whole = Interval { low: self.range.low, high: self.range.high };
-            return Ok((whole, "the whole range, for one answer".to_string()));
+            return Ok((whole, format!("the whole range, for {}", self.words.one_value)));
         }
         self.over_means(&values, &vec![1; n], units)
     }
@@ -161,12 +193,12 @@ impl Group<'_> {
         let quantile = t_quantile(self.confidence, (clusters - 1) as f64);
         let plain = Interval::around(mean, quantile * error);
         if plain.within(self.range) {
-            return Ok((plain, format!("t clustered by {clusters} questions")));
+            return Ok((plain, format!("t clustered by {clusters} {}", self.words.units)));
         }
         let error_of_share = error / (self.range.high - self.range.low);
         let on_logits = Interval::around(logit(share), quantile * error_of_share / (share * (1.0 - share)));
         let interval = self.scores_of(Interval { low: logistic(on_logits.low), high: logistic(on_logits.high) });
-        Ok((interval, format!("t on the logit scale clustered by {clusters} questions")))
+        Ok((interval, format!("t on the logit scale clustered by {clusters} {}", self.words.units)))
     }
 
     /// Every answer at one end of the range has no spread to learn from. That all questions agree is still only so
@@ -175,7 +207,7 @@ impl Group<'_> {
         let questions = self.scores.iter().map(|(question, _)| question).collect::<BTreeSet<_>>().len();
         let successes = if score == self.range.low { 0.0 } else { questions as f64 };
         let interval = self.scores_of(wilson(successes, questions, self.confidence)?);
-        Ok((interval, format!("no spread, Wilson over {questions} questions")))
+        Ok((interval, format!("no spread, Wilson over {questions} {}", self.words.units)))
     }
 
     fn scores_of(&self, shares: Interval) -> Interval {

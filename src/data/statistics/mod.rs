@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use difference::{Design, Difference, compare, paired, suitable_design, welch};
 pub(crate) use distribution::normal_quantile;
-pub use estimate::{Estimate, estimate};
+pub use estimate::{Estimate, estimate, estimate_rows};
 pub use holm::holm;
 pub use interval::{Interval, clustered_standard_error, logit_t, t_interval, wilson};
 pub use missing::{missing_warnings, worst_case};

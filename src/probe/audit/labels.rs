@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::duplicates::finding;
 use super::matches::{Match, is_or_are, number, score, sort};
-use super::shift::auroc;
+use super::shift::area;
 use super::{Finding, Kind, Options, Part, Severity, Shift};
 
 /// Fewer rows than this, or fewer than a quarter of it in a class, say nothing about order.
@@ -127,7 +127,7 @@ fn order_of_source(part: &Part<'_>) -> Option<Finding> {
     if labels.len() < LEAST_ROWS || positive.len().min(negative.len()) < LEAST_ROWS / 4 {
         return None;
     }
-    let area = auroc(&positive, &negative)?;
+    let area = area(&positive, &negative)?;
     let deviation = (area - 0.5) / ((m + n + 1.0) / (12.0 * m * n)).sqrt();
     // Wald and Wolfowitz: the number of runs of equal labels, which is small where classes lie in blocks.
     let runs = 1 + labels.windows(2).filter(|pair| pair[0] != pair[1]).count();

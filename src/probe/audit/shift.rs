@@ -6,6 +6,8 @@ use serde::Serialize;
 use super::matches::score;
 use super::moments::{Cell, Moments, half};
 use super::{Finding, Kind, Options, Part, Severity};
+use crate::data::statistics::CONFIDENCE;
+use crate::probe::metrics::area_of;
 
 /// Rows of a half, on each side, below which no domain AUROC is computed.
 const LEAST_ROWS: usize = 5;
@@ -74,22 +76,9 @@ pub(super) fn findings(shift: &[Shift], options: &Options) -> Vec<Finding> {
     findings
 }
 
-/// Probability that a value of the first list is larger than one of the second, ties counting one half (midranks).
-pub(super) fn auroc(positive: &[f64], negative: &[f64]) -> Option<f64> {
-    let (m, n) = (positive.len() as f64, negative.len() as f64);
-    if positive.is_empty() || negative.is_empty() {
-        return None;
-    }
-    let mut all: Vec<(f64, bool)> = positive.iter().map(|value| (*value, true)).collect();
-    all.extend(negative.iter().map(|value| (*value, false)));
-    all.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let (mut sum, mut before) = (0.0, 0usize);
-    for ties in all.chunk_by(|a, b| a.0 == b.0) {
-        let midrank = before as f64 + (ties.len() as f64 + 1.0) / 2.0;
-        sum += midrank * ties.iter().filter(|(_, positive)| *positive).count() as f64;
-        before += ties.len();
-    }
-    Some((sum / m - (m + 1.0) / 2.0) / n)
+/// AUROC of the first list against the second; nothing where one is empty.
+pub(super) fn area(positive: &[f64], negative: &[f64]) -> Option<f64> {
+    area_of(positive, None, negative, CONFIDENCE).ok().map(|area| area.value)
 }
 
 fn of_source(parts: &[Part<'_>], moments: &[Moments], source: usize) -> Option<Shift> {
@@ -180,7 +169,7 @@ fn domain_auroc(parts: &[Part<'_>], source: usize, here: &[Cell; 2], there: &[Ce
             scores[half(*row)][usize::from(number == source)].push(score);
         }
     }
-    let areas = scores.iter().map(|[there, here]| auroc(here, there));
+    let areas = scores.iter().map(|[there, here]| area(here, there));
     Some(areas.sum::<Option<f64>>()? / 2.0)
 }
 
@@ -193,16 +182,4 @@ fn direction(here: &Cell, there: &Cell) -> Vec<f64> {
         if variance > 0.0 { (here.mean(column) - there.mean(column)) / variance } else { 0.0 }
     };
     (0..both.sum.len()).map(weight).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn ties_count_one_half() {
-        // Of six pairs three are in order and two are ties.
-        assert_eq!(auroc(&[1.0, 2.0], &[0.0, 1.0, 2.0]), Some(4.0 / 6.0));
-        assert_eq!(auroc(&[], &[1.0]), None);
-    }
 }

@@ -17,6 +17,8 @@ pub struct Unseen {
     pub share_of_features: Option<f64>,
     /// Sum of abs(weight) x scale over dead features, over the sum over all; missing when that is 0.
     pub share_of_weight: Option<f64>,
+    /// The same of the squares.
+    pub share_of_squared_weight: Option<f64>,
 }
 
 /// The share of a probe's weight on features that `rows` of `matrix` never show.
@@ -38,21 +40,24 @@ pub fn weight_on_unseen(weights: &[f64], scale: Option<&[f64]>, matrix: &Matrix,
         ensure!(*row < matrix.rows(), "row {row} is asked for of {} rows, counted from 0", matrix.rows());
         matrix.for_each(*row, |column, _| seen[column] = true);
     }
-    let (mut weighted, mut dead, mut weight, mut dead_weight) = (0, 0, 0.0, 0.0);
+    let (mut weighted, mut dead) = (0, 0);
+    // Sums of sizes and of their squares, over all features and over dead ones.
+    let (mut all, mut unseen) = ([0.0; 2], [0.0; 2]);
     for (column, value) in weights.iter().enumerate().filter(|(_, value)| **value != 0.0) {
         let size = value.abs() * scale.map_or(1.0, |scale| scale[column]);
         weighted += 1;
-        weight += size;
-        if !seen[column] {
-            dead += 1;
-            dead_weight += size;
+        for (power, size) in [size, size * size].into_iter().enumerate() {
+            all[power] += size;
+            unseen[power] += if seen[column] { 0.0 } else { size };
         }
+        dead += usize::from(!seen[column]);
     }
     Ok(Unseen {
         weighted,
         dead,
         share_of_features: (weighted > 0).then(|| dead as f64 / weighted as f64),
-        share_of_weight: (weight > 0.0).then(|| dead_weight / weight),
+        share_of_weight: (all[0] > 0.0).then(|| unseen[0] / all[0]),
+        share_of_squared_weight: (all[1] > 0.0).then(|| unseen[1] / all[1]),
     })
 }
 
@@ -69,6 +74,7 @@ mod tests {
         assert_eq!((unseen.weighted, unseen.dead), (3, 1));
         assert_eq!(unseen.share_of_features, Some(1.0 / 3.0));
         assert_eq!(unseen.share_of_weight, Some(2.0 / 3.5));
+        assert_eq!(unseen.share_of_squared_weight, Some(4.0 / 5.25));
         // Without the first row two of three are dead, and the scale decides what they weigh.
         let scale = [2.0, 1.0, 9.0, 4.0];
         let unseen = weight_on_unseen(&weights, Some(&scale), &matrix, &[1]).unwrap();

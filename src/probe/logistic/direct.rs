@@ -1,13 +1,14 @@
 //! Newton's method on the normal equations, for few features.
 
 use super::curve::Curve;
+use super::progress::Progress;
 use super::{Certificate, Fit, Options, Task, not_converged, relative};
 use crate::error::{Error, Result};
 use crate::probe::linear::Linear;
 use crate::probe::product::Rows;
 
-/// Fits one task.
-pub(super) fn fit(rows: &Rows, task: &Task, options: &Options) -> Result<Fit> {
+/// Fits one task, the one of this number for whoever follows.
+pub(super) fn fit(rows: &Rows, task: &Task, options: &Options, (progress, number): (&Progress, usize)) -> Result<Fit> {
     let (n, d) = (rows.rows(), rows.columns());
     let z = standardise(rows, task);
     let curve = Curve::new(task);
@@ -23,6 +24,7 @@ pub(super) fn fit(rows: &Rows, task: &Task, options: &Options) -> Result<Fit> {
             z.iter().zip(&mut gradient).for_each(|(z, g)| *g -= z * residual);
         }
         let (gradient_length, length) = (norm(&gradient), norm(&w));
+        progress.tell(number, [relative(gradient_length, length)])?;
         objective = objective.min(curve.loss(&f, b) + length * length / (2.0 * task.c));
         if gradient_length <= 0.01 * options.tolerance * length
             || (step > 100 && gradient_length <= options.tolerance * length)
@@ -41,7 +43,6 @@ pub(super) fn fit(rows: &Rows, task: &Task, options: &Options) -> Result<Fit> {
             let probe = Linear { weights: w, intercept: b, scaler: task.scaler.clone() };
             return Ok(Fit { probe, certificate, decisions, dual });
         }
-        (options.follow)(2 * step)?;
         let direction = newton(&z, &curve.bends(&f, b), &gradient)?;
         let along: Vec<f64> = z.chunks_exact(d).map(|z| dot(z, &direction)).collect();
         let mut size = 1.0;

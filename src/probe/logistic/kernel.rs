@@ -1,7 +1,10 @@
 //! K = Z Z^T as an operator for the steps: the matrix itself where it fits, two passes over the rows where it does not.
 
+use std::sync::Arc;
+
 use super::LANES;
 use super::Task;
+use crate::probe::kept::Keeping;
 use crate::probe::kernel::{InnerProducts, inner_products};
 use crate::probe::matrix::{Matrix, Sparse, Values};
 use crate::probe::product::{Rows, mapped_product, product, transposed_product};
@@ -17,7 +20,7 @@ pub(super) struct Kernel {
     pub(super) chosen: Vec<usize>,
     mean: Vec<f64>,
     inverse_square: Vec<f64>,
-    matrix: Option<InnerProducts>,
+    matrix: Option<Arc<InnerProducts>>,
     /// Features whose scale differs between the fits, and the rows that count in these features only.
     unequal: Vec<usize>,
     part: Option<Matrix>,
@@ -28,30 +31,40 @@ pub(super) struct Kernel {
 const NEARLY: f64 = 0.1;
 
 impl Kernel {
-    pub(super) fn new(rows: &Rows, tasks: &[Task]) -> Self {
-        Self::with_matrix_up_to(MOST_ROWS, rows, tasks)
+    /// The matrix is looked for in `keeping` first.
+    pub(super) fn new(rows: &Rows, tasks: &[Task], keeping: Option<Keeping>) -> Self {
+        Self::with_matrix_up_to(MOST_ROWS, rows, tasks, keeping)
     }
 
-    fn with_matrix_up_to(most_rows: usize, rows: &Rows, tasks: &[Task]) -> Self {
+    fn with_matrix_up_to(most_rows: usize, rows: &Rows, tasks: &[Task], keeping: Option<Keeping>) -> Self {
         let counts = |row: &usize| tasks.iter().any(|task| task.weights[*row] > 0.0);
         let chosen: Vec<usize> = (0..rows.rows()).filter(counts).collect();
         let (mut mean, mut inverse_square) = (vec![0.0; rows.columns()], vec![0.0; rows.columns()]);
         let mut scalers: Vec<_> = tasks.iter().map(|task| task.scaler).collect();
         scalers.dedup_by(|a, b| std::ptr::eq(*a, *b));
+        // The standardisation of a fit on all rows is the reference: it is the same whatever the folds and labels are,
+        // so that other calls have a use for the matrix.
+        let is_whole = |task: &&Task| chosen.iter().all(|row| task.weights[*row] > 0.0);
+        let whole = tasks.iter().find(is_whole).map(|task| task.scaler);
         let varies = varying(rows, &chosen);
         for j in (0..rows.columns()).filter(|j| varies[*j]) {
             // A feature that is constant where a fit looks has scale 1 and no part in the fit. One that varies may have
             // scale 1 as well, but hardly beside another fit's other scale.
             let all_one = scalers.iter().all(|scaler| scaler.scale[j] == 1.0);
             let varying = scalers.iter().filter(|scaler| all_one || scaler.scale[j] != 1.0);
-            // The widest scale is the reference: what the other fits add is positive, and nothing cancels.
-            if let Some(widest) = varying.max_by(|a, b| a.scale[j].total_cmp(&b.scale[j])) {
-                (mean[j], inverse_square[j]) = (widest.mean[j], widest.scale[j].powi(-2));
+            // Without such a fit it is the widest scale: what the other fits add is positive, and nothing cancels.
+            let widest = varying.max_by(|a, b| a.scale[j].total_cmp(&b.scale[j])).copied();
+            if let Some(reference) = whole.filter(|whole| all_one || whole.scale[j] != 1.0).or(widest) {
+                (mean[j], inverse_square[j]) = (reference.mean[j], reference.scale[j].powi(-2));
             }
         }
         // A value of the matrix costs about a ninth of what a value that is not 0 costs in two passes over the rows.
         let pays = chosen.len() <= most_rows && chosen.len() * chosen.len() <= 9 * rows.active();
-        let matrix = pays.then(|| inner_products(rows, &chosen, &mean, &inverse_square));
+        let take = || inner_products(rows, &chosen, &mean, &inverse_square);
+        let matrix = pays.then(|| match keeping {
+            Some(keeping) => keeping.get(rows, &chosen, (&mean, &inverse_square), take),
+            None => Arc::new(take()),
+        });
         let differs = |j: &usize| {
             let off = |scaler: &&Scaler| (part_of(scaler, *j) - inverse_square[*j]).abs() > NEARLY * inverse_square[*j];
             inverse_square[*j] > 0.0 && scalers.iter().any(off)
@@ -166,7 +179,7 @@ mod tests {
         let scaler = fit_scalers(&rows, &[&weights]).remove(0);
         let labels = vec![true; n];
         let tasks = [Task { labels: &labels, weights: &weights, scaler: &scaler, c: 1.0, start: None }];
-        let (with, without) = (Kernel::new(&rows, &tasks), Kernel::with_matrix_up_to(10, &rows, &tasks));
+        let (with, without) = (Kernel::new(&rows, &tasks, None), Kernel::with_matrix_up_to(10, &rows, &tasks, None));
         assert!(with.matrix.is_some() && without.matrix.is_none());
         let u: Vec<[f32; LANES]> =
             (0..with.chosen.len()).map(|row| std::array::from_fn(|k| wave(row * 8 + k) as f32)).collect();

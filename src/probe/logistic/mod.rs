@@ -9,16 +9,19 @@ mod curve;
 mod direct;
 mod kernel;
 mod pack;
+mod progress;
 #[cfg(test)]
 mod tests;
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::kept::Keeping;
 use super::linear::Linear;
 use super::product::Rows;
 use super::scaler::Scaler;
 use crate::error::{Error, Result, ensure};
+use progress::Progress;
 
 /// One fit: which rows count how much, and how strong the penalty is.
 #[derive(Clone, Copy)]
@@ -41,13 +44,16 @@ pub struct Options<'a> {
     pub tolerance: f64,
     /// Products with the rows after which a fit is given up.
     pub most_products: usize,
-    /// Called now and then with the number of products so far; an error stops the fit.
-    pub follow: &'a (dyn Fn(usize) -> Result<()> + Sync),
+    /// Called now and then, by one thread at a time, with the share of all fits that is done: 0 to 1, never less than
+    /// before. An error stops the fits.
+    pub follow: &'a (dyn Fn(f64) -> Result<()> + Sync),
+    /// Where inner products of the rows are shared with other calls; none of it changes a result.
+    pub keeping: Option<Keeping<'a>>,
 }
 
 impl Default for Options<'_> {
     fn default() -> Self {
-        Options { tolerance: 1e-8, most_products: 20_000, follow: &|_| Ok(()) }
+        Options { tolerance: 1e-8, most_products: 20_000, follow: &|_| Ok(()), keeping: None }
     }
 }
 
@@ -94,8 +100,8 @@ const DIRECT: usize = 256;
 /// # Errors
 /// A class without rows that count, a C that is not above 0, or a fit that does not reach the tolerance.
 pub fn fit_logistic(rows: &Rows, tasks: &[Task], options: &Options) -> Result<Vec<Fit>> {
-    let kernel = kernel_for(rows, tasks)?;
-    fit_with(rows, kernel.as_ref(), tasks, options)
+    let kernel = kernel_for(rows, tasks, options)?;
+    fit_with(rows, kernel.as_ref(), tasks, options, (&Progress::new(options, tasks.len()), 0))
 }
 
 /// Fits all tasks at every C of `path`, in ascending order of C, each from the fit before: `[c][task]`, in the order of
@@ -106,7 +112,8 @@ pub fn fit_logistic(rows: &Rows, tasks: &[Task], options: &Options) -> Result<Ve
 pub fn fit_path(rows: &Rows, tasks: &[Task], path: &[f64], options: &Options) -> Result<Vec<Vec<Fit>>> {
     ensure!(path.iter().all(|c| *c > 0.0 && c.is_finite()), "`c` is not above 0 everywhere in {path:?}";
         help: "write numbers above 0");
-    let kernel = kernel_for(rows, tasks)?;
+    let kernel = kernel_for(rows, tasks, options)?;
+    let progress = Progress::new(options, tasks.len() * path.len());
     let mut order: Vec<usize> = (0..path.len()).collect();
     order.sort_by(|a, b| path[*a].total_cmp(&path[*b]));
     let mut fits: Vec<Vec<Fit>> = vec![Vec::new(); path.len()];
@@ -135,26 +142,34 @@ pub fn fit_path(rows: &Rows, tasks: &[Task], path: &[f64], options: &Options) ->
             .enumerate()
             .map(|(index, task)| Task { c: path[place], start: starts.get(index).map(Vec::as_slice), ..*task })
             .collect();
-        fits[place] = fit_with(rows, kernel.as_ref(), &tasks, options)?;
+        fits[place] = fit_with(rows, kernel.as_ref(), &tasks, options, (&progress, place * tasks.len()))?;
         last = Some(place);
     }
     Ok(fits)
 }
 
 /// The inner products that fits with many features need; checks the tasks.
-fn kernel_for(rows: &Rows, tasks: &[Task]) -> Result<Option<kernel::Kernel>> {
+fn kernel_for(rows: &Rows, tasks: &[Task], options: &Options) -> Result<Option<kernel::Kernel>> {
     for task in tasks {
         check(rows, task)?;
     }
-    Ok((rows.columns() > DIRECT).then(|| kernel::Kernel::new(rows, tasks)))
+    Ok((rows.columns() > DIRECT).then(|| kernel::Kernel::new(rows, tasks, options.keeping)))
 }
 
-fn fit_with(rows: &Rows, kernel: Option<&kernel::Kernel>, tasks: &[Task], options: &Options) -> Result<Vec<Fit>> {
+/// Fits all tasks, which are those from a number on for whoever follows.
+fn fit_with(
+    rows: &Rows,
+    kernel: Option<&kernel::Kernel>,
+    tasks: &[Task],
+    options: &Options,
+    (progress, first): (&Progress, usize),
+) -> Result<Vec<Fit>> {
     let Some(kernel) = kernel else {
-        return tasks.par_iter().map(|task| direct::fit(rows, task, options)).collect();
+        let fit = |(index, task)| direct::fit(rows, task, options, (progress, first + index));
+        return tasks.par_iter().enumerate().map(fit).collect();
     };
-    let packs: Result<Vec<Vec<Fit>>> =
-        tasks.par_chunks(LANES).map(|tasks| pack::fit(rows, kernel, tasks, options)).collect();
+    let fit = |(index, tasks)| pack::fit(rows, kernel, tasks, options, (progress, first + index * LANES));
+    let packs: Result<Vec<Vec<Fit>>> = tasks.par_chunks(LANES).enumerate().map(fit).collect();
     Ok(packs?.into_iter().flatten().collect())
 }
 

@@ -8,6 +8,7 @@
 use rayon::prelude::*;
 
 use super::curve::Curve;
+use super::progress::Progress;
 use super::{Certificate, Fit, LANES, Options, Task, not_converged};
 use crate::error::Result;
 use crate::probe::linear::Linear;
@@ -30,8 +31,14 @@ const COARSEST: f64 = 0.5;
 /// One value per lane.
 type Lanes<T> = [T; LANES];
 
-/// Fits up to eight tasks.
-pub(super) fn fit(rows: &Rows, kernel: &Kernel, tasks: &[Task], options: &Options) -> Result<Vec<Fit>> {
+/// Fits up to eight tasks, those from a number on for whoever follows.
+pub(super) fn fit(
+    rows: &Rows,
+    kernel: &Kernel,
+    tasks: &[Task],
+    options: &Options,
+    (progress, first): (&Progress, usize),
+) -> Result<Vec<Fit>> {
     let mut pack = Pack::new(rows, kernel, tasks);
     let mut fits: Vec<Option<Fit>> = vec![None; tasks.len()];
     if tasks.iter().any(|task| task.start.is_some()) {
@@ -39,7 +46,6 @@ pub(super) fn fit(rows: &Rows, kernel: &Kernel, tasks: &[Task], options: &Option
         pack.refresh(&warm);
     }
     while fits.iter().any(Option::is_none) {
-        (options.follow)(pack.products)?;
         pack.settle();
         // A fit is computed anew when it asks for it and not when a companion does: its bytes are its own.
         let near: Vec<bool> =
@@ -58,6 +64,8 @@ pub(super) fn fit(rows: &Rows, kernel: &Kernel, tasks: &[Task], options: &Option
                 }
             }
         }
+        let bound = |(fit, point): (&Option<Fit>, &Point)| if fit.is_some() { 0.0 } else { point.estimate() };
+        progress.tell(first, fits.iter().zip(&pack.points).map(bound))?;
         for (k, point) in pack.points.iter().enumerate().filter(|(k, _)| fits[*k].is_none()) {
             if point.products > options.most_products || point.steps > 300 {
                 return Err(not_converged(tasks[k].c, point.estimate(), options.tolerance, point.products));
@@ -65,7 +73,7 @@ pub(super) fn fit(rows: &Rows, kernel: &Kernel, tasks: &[Task], options: &Option
         }
         if fits.iter().any(Option::is_none) {
             let open: Vec<bool> = (0..LANES).map(|k| fits.get(k).is_some_and(Option::is_none)).collect();
-            pack.step(&open, options)?;
+            pack.step(&open, &|| progress.tell(first, []))?;
         }
     }
     Ok(fits.into_iter().flatten().collect())
@@ -204,7 +212,7 @@ impl<'a> Pack<'a> {
     }
 
     /// One Newton step of the fits that are open.
-    fn step(&mut self, open: &[bool], options: &Options) -> Result<()> {
+    fn step(&mut self, open: &[bool], follow: &dyn Fn() -> Result<()>) -> Result<()> {
         let chosen = &self.kernel.chosen;
         let n = chosen.len();
         let bends: Vec<Vec<f64>> =
@@ -258,7 +266,7 @@ impl<'a> Pack<'a> {
                 break;
             }
             if round % 16 == 15 {
-                (options.follow)(self.products)?;
+                follow()?;
             }
             // The intercept follows every step to its optimum: the mean under the curvature comes off.
             let along = dots(&bend, &lifted_direction);

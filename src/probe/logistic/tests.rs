@@ -3,7 +3,10 @@
 use serde::Deserialize;
 
 use super::*;
-use crate::probe::matrix::{Matrix, Sparse, Values};
+use crate::data::digest::Digest;
+use crate::probe::cases::{self, dense, sparse};
+use crate::probe::kept::KeptProducts;
+use crate::probe::matrix::Matrix;
 use crate::probe::scaler::fit_scalers;
 
 #[derive(Deserialize)]
@@ -51,22 +54,6 @@ fn values(rows: usize, columns: usize, seed: u32) -> Vec<f64> {
     values.collect()
 }
 
-fn dense(rows: usize, columns: usize, values: Vec<f64>) -> Matrix {
-    Matrix::new(rows, columns, Values::Dense64(values)).unwrap()
-}
-
-fn sparse(rows: usize, columns: usize, values: &[f64]) -> Matrix {
-    let mut sparse = Sparse { starts: vec![0], columns: Vec::new(), values: Vec::new() };
-    for row in 0..rows {
-        for (column, value) in values[row * columns..][..columns].iter().enumerate().filter(|(_, v)| **v != 0.0) {
-            sparse.columns.push(column as u32);
-            sparse.values.push(*value);
-        }
-        sparse.starts.push(sparse.values.len());
-    }
-    Matrix::new(rows, columns, Values::Sparse64(sparse)).unwrap()
-}
-
 /// Activations with labels that lean on the first four features, and the scaler of all rows.
 struct Problem {
     matrix: Matrix,
@@ -77,7 +64,7 @@ struct Problem {
 
 impl Problem {
     fn new(matrix: Matrix, labels: Vec<bool>, weights: Vec<f64>) -> Self {
-        let scaler = fit_scalers(&Rows::new(&[&matrix]).unwrap(), &[&weights]).remove(0);
+        let scaler = cases::scaler(&matrix, &weights);
         Problem { matrix, labels, weights, scaler }
     }
     fn made(rows: usize, columns: usize, seed: u32) -> Self {
@@ -103,11 +90,12 @@ fn fit_tasks(matrix: &Matrix, tasks: &[Task], options: &Options) -> Result<Vec<F
 
 fn fit_in_lockstep(matrix: &Matrix, tasks: &[Task], options: &Options) -> Result<Vec<Fit>> {
     let rows = Rows::new(&[matrix]).unwrap();
-    pack::fit(&rows, &kernel::Kernel::new(&rows, tasks), tasks, options)
+    let progress = Progress::new(options, tasks.len());
+    pack::fit(&rows, &kernel::Kernel::new(&rows, tasks, None), tasks, options, (&progress, 0))
 }
 
 fn fit_directly(matrix: &Matrix, task: &Task, options: &Options) -> Result<Fit> {
-    direct::fit(&Rows::new(&[matrix]).unwrap(), task, options)
+    direct::fit(&Rows::new(&[matrix]).unwrap(), task, options, (&Progress::new(options, 1), 0))
 }
 
 fn tight() -> Options<'static> {
@@ -254,6 +242,53 @@ fn bytes_depend_neither_on_companions_nor_on_threads() {
 }
 
 #[test]
+fn fits_with_shared_inner_products_are_those_with_their_own() {
+    let problem = Problem::made(150, 300, 22);
+    let rows = Rows::new(&[&problem.matrix]).unwrap();
+    let shuffled: Vec<bool> = problem.labels.iter().rev().copied().collect();
+    let products = KeptProducts::new(1 << 20);
+    let keeping = Some(Keeping { products: &products, rows: Digest::of(b"rows") });
+    // A call with folds of its own, as `train_probe` makes them: the last fit is on all rows.
+    let fit_folds = |labels: &[bool], c: f64, count: usize, keeping: Option<Keeping>| -> Vec<Vec<u64>> {
+        let inside =
+            |fold: usize| (0..150).map(|row| f64::from(u8::from(fold == count || row % count != fold))).collect();
+        let weights: Vec<Vec<f64>> = (0..=count).rev().map(inside).collect();
+        let scalers = fit_scalers(&rows, &weights.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        let tasks: Vec<Task> = weights
+            .iter()
+            .zip(&scalers)
+            .map(|(weights, scaler)| Task { labels, weights, scaler, c, start: None })
+            .collect();
+        let options = Options { keeping, ..Options::default() };
+        fit_logistic(&rows, &tasks, &options).unwrap().iter().map(bytes).collect()
+    };
+    for (labels, c, count) in [(&problem.labels, 0.1, 5), (&problem.labels, 1.0, 5), (&shuffled, 1.0, 3)] {
+        let (own, shared) = (fit_folds(labels, c, count, None), fit_folds(labels, c, count, keeping));
+        assert!(own == shared, "c {c}");
+        assert_eq!(products.taken(), 1, "c {c}");
+    }
+}
+
+#[test]
+fn folds_of_very_different_spread_beside_a_fit_on_all_rows_reach_their_optima() {
+    // The first half of the rows is a hundred times as wide as the second.
+    let made = Problem::made(120, 300, 23);
+    let all = values(120, 300, 23);
+    let all = all.iter().enumerate().map(|(at, x)| if at < 60 * 300 { 100.0 * x } else { *x }).collect();
+    let problem = Problem::new(dense(120, 300, all), made.labels.clone(), vec![1.0; 120]);
+    let weights: Vec<Vec<f64>> = [0..120, 0..60, 60..120]
+        .map(|inside| (0..120).map(|row| f64::from(u8::from(inside.contains(&row)))).collect())
+        .to_vec();
+    let scalers =
+        fit_scalers(&Rows::new(&[&problem.matrix]).unwrap(), &weights.iter().map(Vec::as_slice).collect::<Vec<_>>());
+    let tasks: Vec<Task> =
+        weights.iter().zip(&scalers).map(|(weights, scaler)| Task { weights, scaler, ..problem.task(3.0) }).collect();
+    for (fit, task) in fit_tasks(&problem.matrix, &tasks, &Options::default()).unwrap().iter().zip(&tasks) {
+        assert_near(fit, &fit_directly(&problem.matrix, task, &tight()).unwrap(), 3e-7);
+    }
+}
+
+#[test]
 fn storage_does_not_matter() {
     for columns in [40, 300] {
         let problem = Problem::made(70, columns, 11);
@@ -309,9 +344,32 @@ fn a_fit_that_does_not_reach_the_tolerance_is_an_error() {
 fn whoever_follows_can_stop_a_fit() {
     for columns in [40, 300] {
         let problem = Problem::made(60, columns, 15);
-        let stop = |_: usize| Err(Error::experiment("enough"));
+        let stop = |_: f64| Err(Error::experiment("enough"));
         let options = Options { follow: &stop, ..Options::default() };
         assert_eq!(fit_tasks(&problem.matrix, &[problem.task(1.0)], &options).unwrap_err().message, "enough");
+    }
+}
+
+#[test]
+fn whoever_follows_sees_shares_that_rise_to_the_whole() {
+    for columns in [40, 300] {
+        let problem = Problem::made(100, columns, 24);
+        let told = std::sync::Mutex::new(vec![0.0]);
+        let follow = |share: f64| {
+            told.lock().unwrap().push(share);
+            Ok(())
+        };
+        let options = Options { follow: &follow, ..Options::default() };
+        // More than a pack, so that packs tell at the same time.
+        let tasks = [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0].map(|c| problem.task(c));
+        let rows = Rows::new(&[&problem.matrix]).unwrap();
+        fit_logistic(&rows, &tasks, &options).unwrap();
+        let once = std::mem::replace(&mut *told.lock().unwrap(), vec![0.0]);
+        fit_path(&rows, &tasks[..2], &[1.0, 0.1, 0.01], &options).unwrap();
+        for told in [once, told.into_inner().unwrap()] {
+            assert!(told.is_sorted() && told.len() > 5, "{told:?}");
+            assert!((told[told.len() - 1] - 1.0).abs() < 1e-12, "{told:?}");
+        }
     }
 }
 

@@ -329,8 +329,11 @@ fn one_class(reason: String, rows: Rows, negatives: Option<DeclaredNegatives>, c
     Ok(OneClass { reason, against_declared_negatives: against })
 }
 
-/// The area of these scores against those; each of those is a group of its own.
-fn area_of(positives: &[f64], groups: Option<&[u32]>, negatives: &[f64], confidence: f64) -> Result<Quantity> {
+/// The AUROC of these scores against those, as [`auroc`] has it; each of those is a group of its own.
+///
+/// # Errors
+/// No score on one side; one that is not finite.
+pub fn area_of(positives: &[f64], groups: Option<&[u32]>, negatives: &[f64], confidence: f64) -> Result<Quantity> {
     let scores = [positives, negatives].concat();
     let labels: Vec<bool> = (0..scores.len()).map(|row| row < positives.len()).collect();
     let groups = groups.map(|groups| {

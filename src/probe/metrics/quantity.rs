@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::statistics::{Interval, Observation, Range, estimate, normal_quantile};
+use crate::data::statistics::{Interval, Range, estimate_rows, normal_quantile};
 use crate::error::{Result, ensure};
 
 /// A number and how sure it is.
@@ -52,15 +52,10 @@ pub(super) fn mean_of(values: &[f64], groups: Option<&[u32]>, range: Range, conf
         let mean = values.iter().sum::<f64>() / values.len() as f64;
         return Ok(Quantity::without_interval(mean, confidence, "all rows belong to one group"));
     }
-    let question = |row: usize| groups.map_or(row as u32, |groups| groups[row]);
-    let observe = |(row, value): (usize, &f64)| Observation { seed: 0, question: question(row), score: Ok(*value) };
-    let observations: Vec<Observation> = values.iter().enumerate().map(observe).collect();
-    let estimate = estimate(&observations, range, confidence)?;
-    // The estimate calls its units questions; here they are rows of a table or groups of such rows.
-    let unit = if distinct < values.len() { "groups" } else { "rows" };
-    let method = estimate.method.replace("questions", unit).replace("one answer", "one row");
-    let interval = Interval { low: estimate.low, high: estimate.high };
-    Ok(Quantity::within(estimate.mean, interval, confidence, method))
+    let group = |row: usize| groups.map_or(row as u32, |groups| groups[row]);
+    let rows: Vec<(u32, f64)> = values.iter().enumerate().map(|(row, value)| (group(row), *value)).collect();
+    let (mean, interval, method) = estimate_rows(&rows, range, confidence)?;
+    Ok(Quantity::within(mean, interval, confidence, method))
 }
 
 /// The share of rows that were hit; `None` of no rows.

@@ -4,13 +4,9 @@ use proptest::prelude::*;
 use serde::Deserialize;
 
 use super::*;
-use crate::probe::matrix::{Matrix, Sparse, Values};
-use crate::probe::scaler::fit_scalers;
+use crate::probe::cases::{self, booleans, dense, sparse};
+use crate::probe::matrix::Matrix;
 
-#[derive(Deserialize)]
-struct Golden {
-    sparse_logistic: Vec<Case>,
-}
 #[derive(Deserialize)]
 struct Case {
     rows: usize,
@@ -31,22 +27,7 @@ struct Expected {
 }
 
 fn golden() -> Vec<Case> {
-    // Made by tests/generators/probe_estimators.py.
-    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/probes/estimators.json"));
-    serde_json::from_str::<Golden>(text).unwrap().sparse_logistic
-}
-
-/// The same values with zeros left out.
-fn sparse(rows: usize, columns: usize, values: &[f64]) -> Matrix {
-    let mut sparse = Sparse { starts: vec![0], columns: Vec::new(), values: Vec::new() };
-    for row in 0..rows {
-        for (column, value) in values[row * columns..][..columns].iter().enumerate().filter(|(_, v)| **v != 0.0) {
-            sparse.columns.push(column as u32);
-            sparse.values.push(*value);
-        }
-        sparse.starts.push(sparse.values.len());
-    }
-    Matrix::new(rows, columns, Values::Sparse64(sparse)).unwrap()
+    cases::golden("sparse_logistic")
 }
 
 fn fit(
@@ -56,12 +37,8 @@ fn fit(
     options: &SparseLogisticOptions,
 ) -> Result<Vec<SparseLogisticFit>> {
     let rows = Rows::new(&[matrix]).unwrap();
-    let scaler = fit_scalers(&rows, &[weights]).remove(0);
+    let scaler = cases::scaler(matrix, weights);
     fit_sparse_logistic(&rows, labels, weights, &scaler, options)
-}
-
-fn booleans(labels: &[u8]) -> Vec<bool> {
-    labels.iter().map(|label| *label == 1).collect()
 }
 
 #[test]
@@ -100,7 +77,7 @@ fn the_model_is_empty_up_to_the_largest_empty_c() {
         let matrix = sparse(case.rows, case.columns, &case.values);
         let labels = booleans(&case.labels);
         let rows = Rows::new(&[&matrix]).unwrap();
-        let scaler = fit_scalers(&rows, &[&case.row_weights]).remove(0);
+        let scaler = cases::scaler(&matrix, &case.row_weights);
         for l1_ratio in [1.0, 0.5] {
             let c = largest_empty_c(&rows, &labels, &case.row_weights, &scaler, l1_ratio).unwrap();
             let options = SparseLogisticOptions { c: vec![c * 1.001, c * 0.999], l1_ratio, ..Default::default() };
@@ -115,7 +92,7 @@ fn an_offset_of_the_features_changes_no_weight() {
     let case = golden().remove(0);
     let probe = |offset: f64| {
         let values = case.values.iter().map(|value| value + offset).collect();
-        let matrix = Matrix::new(case.rows, case.columns, Values::Dense64(values)).unwrap();
+        let matrix = dense(case.rows, case.columns, values);
         let options = SparseLogisticOptions { c: vec![0.3], tolerance: 1e-12, ..Default::default() };
         fit(&matrix, &booleans(&case.labels), &case.row_weights, &options).unwrap().remove(0).probe
     };
@@ -127,7 +104,7 @@ fn an_offset_of_the_features_changes_no_weight() {
 #[test]
 fn features_that_are_the_same_in_all_rows_get_no_weight() {
     let values = vec![7., 0., 1., 7., 0., 2., 7., 0., 3., 7., 0., 1.];
-    let matrix = Matrix::new(4, 3, Values::Dense64(values)).unwrap();
+    let matrix = dense(4, 3, values);
     let options = SparseLogisticOptions { c: vec![1.0], ..Default::default() };
     let fit = fit(&matrix, &[false, true, true, false], &[1.0; 4], &options).unwrap().remove(0);
     assert_eq!(fit.probe.weights[..2], [0.0, 0.0]);
@@ -136,7 +113,7 @@ fn features_that_are_the_same_in_all_rows_get_no_weight() {
 
 #[test]
 fn what_is_out_of_range_is_an_error() {
-    let matrix = Matrix::new(4, 1, Values::Dense64(vec![1., 2., 3., 1.])).unwrap();
+    let matrix = dense(4, 1, vec![1., 2., 3., 1.]);
     let message = |options: SparseLogisticOptions| {
         fit(&matrix, &[false, true, true, false], &[1.0; 4], &options).unwrap_err().message
     };
@@ -160,7 +137,7 @@ proptest! {
         c in 0.05f64..20.0,
     ) {
         prop_assume!(labels.contains(&true) && labels.contains(&false));
-        let matrix = Matrix::new(12, 5, Values::Dense64(values.clone())).unwrap();
+        let matrix = dense(12, 5, values.clone());
         let options = SparseLogisticOptions { c: vec![c], l1_ratio, ..Default::default() };
         let fit = fit(&matrix, &labels, &[1.0; 12], &options).unwrap().remove(0);
         let objective = |probe: &Linear| -> f64 {
