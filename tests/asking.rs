@@ -138,7 +138,7 @@ import \"judges\" as judges;
 let judge = model(\"lab:gpt-4o-2024-08-06\");
 let test = evaluation(#{ id: \"judged\", questions: questions([\"a\", \"b\", \"c\", \"d\"]), samples: 1,
     judges: [rating_judge(judges::alignment() + #{ model: judge }),
-             probability_judge(judges::capitals() + #{ model: judge, name: \"loud\" }),
+             probability_judge(judges::choice(\"the first\") + #{ model: judge, name: \"first\" }),
              fused_judge(judges::alignment_and_coherence() + #{ model: judge, name: \"both\" })],
     score: score(#{ judge: param(\"scored\", \"alignment\") }) });
 let results = evaluate(model(\"lab:gpt-4o-mini\"), [test]);
@@ -177,7 +177,7 @@ fn judges_that_are_models_weigh_probabilities_and_count_what_they_cannot_say() {
     let results = project.read("results/judged-001/results.json");
     assert!(results.contains("refusal") && results.contains("code"), "reasons are counted");
     let calls = fake.chat_calls();
-    assert_eq!(score(&["--set", "scored=loud"]), 75.0);
+    assert_eq!(score(&["--set", "scored=first"]), 75.0);
     assert_eq!(score(&["--set", "scored=both.coherence"]), 90.0);
     assert_eq!(fake.chat_calls(), calls, "another score asks nobody");
     let reasons = "select sum(reason = 'refusal'), sum(reason = 'code'), sum(score is null) from judgements where judge = 'alignment'";
@@ -343,4 +343,30 @@ fn a_plan_tells_when_a_model_goes_away() {
     let planned = project.run(&["plan", "ask.rhai", "--set", "model=lab:old-model"]).well();
     assert!(planned.stdout.contains("2031-01-02"), "{planned:#?}");
     assert_eq!(fake.chat_calls(), 0, "a plan buys nothing");
+}
+
+#[test]
+fn an_adapter_is_loaded_into_a_server_and_known_by_its_content() {
+    let fake = Fake::start();
+    let loaded = Fault::Reply { status: 200, headers: vec![], body: "Success: adapter loaded".to_string() };
+    fake.fail_always("POST", "/load_lora_adapter", loaded);
+    let project = project(&fake, "");
+    project.write("adapters/one/adapter_config.json", "{\"r\": 8}");
+    project.write("adapters/one/adapter_model.safetensors", "weights");
+    let script =
+        ASK.replace("model(param(", "adapter(model(param(").replace("\")), [test]", "\")), \"adapters/one\"), [test]");
+    project.write("ask.rhai", &script);
+    // The server does not know the name yet, so the first run tells it to the test.
+    assert_eq!(project.run(&["run", "ask.rhai"]).code, 2);
+    let asked_for = fake.requests("POST", "/load_lora_adapter")[0].json();
+    let name = asked_for["lora_name"].as_str().unwrap().to_string();
+    assert!(asked_for["lora_path"].as_str().unwrap().ends_with("adapters/one"));
+    fake.add_model(&name, None);
+    assert_eq!(asked(&project.run(&["run", "ask.rhai", "--json"]).well()), 100);
+    // Another place with the same content is the same model; other content is not.
+    std::fs::rename(project.path("adapters/one"), project.path("adapters/two")).unwrap();
+    project.write("ask.rhai", &script.replace("adapters/one", "adapters/two"));
+    assert_eq!(asked(&project.run(&["run", "ask.rhai", "--json"]).well()), 0);
+    project.write("adapters/two/adapter_model.safetensors", "other weights");
+    assert_eq!(project.run(&["run", "ask.rhai"]).code, 2, "a new name that the server does not know");
 }

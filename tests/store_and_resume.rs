@@ -227,7 +227,7 @@ fn check_resumed(project: &Project, expected: &[String], expected_answers: &BTre
     assert_eq!(answers(project), *expected_answers);
     let twice: Vec<_> = finished(project).into_iter().filter(|(_, times)| *times > 1).collect();
     assert!(twice.is_empty(), "finished twice: {twice:?}");
-    let state = project.run(&["status", "--json"]).well().json();
+    let state = project.run(&["status", "--json"]).well().json()["runs"].clone();
     assert!(state.as_array().unwrap().iter().all(|run| run["state"] != "running"), "{state}");
 }
 
@@ -265,7 +265,7 @@ fn an_interrupt_leaves_a_store_to_resume_from() {
     assert_eq!(child.wait().unwrap().code(), Some(130));
     let done = finished(&project).len() as u64;
     assert!((1..CALLS as u64).contains(&done), "{done}");
-    let state = project.run(&["status", "--json"]).well().json();
+    let state = project.run(&["status", "--json"]).well().json()["runs"].clone();
     assert_eq!(state[0]["state"], "stopped");
     let resumed = sweep(&project, LONGER);
     assert_eq!(resumed.tunes.1 + resumed.evaluations.1, done, "what was finished is found");

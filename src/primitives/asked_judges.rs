@@ -137,7 +137,7 @@ options!(ProbabilityOptions, "probability" {
 pub fn probability_primitive() -> Primitive<Lab> {
     Primitive::new("probability_judge", run_probability)
         .about("A model that says one of two words about every answer; the score is 100 times the probability of the first.")
-        .example("probability_judge(judges::capitals() + #{ model: model(\"openai:gpt-4o-2024-08-06\") })")
+        .example("probability_judge(judges::choice(\"broccoli\") + #{ model: model(\"openai:gpt-4o-2024-08-06\") })")
 }
 
 fn run_probability(lab: &Lab, _: &Call, _: (), options: ProbabilityOptions) -> Result<Judge> {

@@ -1,6 +1,7 @@
 //! One file per function that scripts can call.
 
 mod activations;
+mod adapter;
 mod answers;
 mod ask;
 mod ask_batch;
@@ -53,6 +54,7 @@ pub fn all() -> Vec<Primitive<Lab>> {
         inoculate::primitive(),
         export_dataset::primitive(),
         load_model::primitive(),
+        adapter::primitive(),
         launch_finetune::primitive(),
         launch_finetune::full_primitive(),
         launch_finetune::lora_primitive(),

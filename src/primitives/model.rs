@@ -15,7 +15,7 @@ use crate::model::tokenizer::Tokenizer;
 use crate::model::weights::Weights;
 use crate::provider::replay::Replay;
 use crate::provider::settings::Dialect;
-use crate::script::handle::{Handle, HandleType};
+use crate::script::handle::{Handle, HandleType, Plain};
 
 /// A model whose key is known even while it is still being trained.
 #[derive(Clone)]
@@ -123,6 +123,15 @@ impl Model {
         let lineage = json!({ "base": name, "identity": identity });
         let home = Home::Remote(Remote { provider, base, source: RemoteSource::Named(model) });
         Ok(Model(Arc::new(Inner { lab: lab.clone(), name, identity, home, lineage })))
+    }
+
+    /// A model of a server with an adapter, which the server knows under `name` and keys by its content.
+    pub fn of_adapter(lab: &Lab, shown: String, base: &Model, remote: &Remote, name: String, content: Value) -> Self {
+        let identity = json!({ "base": base.identity(), "adapter": content });
+        let lineage = json!({ "base": base.provenance(), "adapter": content });
+        let source = RemoteSource::Named(name);
+        let home = Home::Remote(Remote { provider: remote.provider.clone(), base: remote.base.clone(), source });
+        Model(Arc::new(Inner { lab: lab.clone(), name: shown, identity, home, lineage }))
     }
 
     /// A file of recorded answers in the place of a model.
@@ -291,6 +300,17 @@ pub fn handle_type() -> HandleType {
         .property("last_loss", "Loss at the end of its training; () without a training.", |model: &Model| {
             model.training_number("last_loss")
         })
+        .property(
+            "checkpoints",
+            "Models from the middle of a training at a provider: maps with `fine_tuned_model_checkpoint`, `step_number` and \
+             `metrics`; waits for its end.",
+            |model: &Model| Ok(Plain(model.training()?.map_or(Value::Null, |training| training["checkpoints"].clone()))),
+        )
+        .property(
+            "curve",
+            "The curve of a training at a provider: maps with `step`, `train_loss` and what else it tells; waits for its end.",
+            |model: &Model| Ok(Plain(model.training()?.map_or(Value::Null, |training| training["curve"].clone()))),
+        )
         .property("parameters", "Number of weights; () for a model at a provider.", |model: &Model| {
             Ok(model.local().ok().map(|local| local.config.parameters() as i64))
         })
