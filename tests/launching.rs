@@ -30,6 +30,9 @@ fn an_undisturbed_launch_is_one_request_and_one_job() {
     let attempt = &job.metadata["drylab_launch"];
     assert!(job.suffix.unwrap().ends_with(&attempt[..8]), "{attempt}");
     assert_eq!(job.metadata["drylab_key"], customer.row()["key"].as_str().unwrap());
+    let asked = customer.fake.count("*", "/");
+    customer.tune(&[]).well();
+    assert_eq!(customer.fake.count("*", "/"), asked, "what is known is not asked for");
 }
 
 #[test]
@@ -72,6 +75,25 @@ fn killed_between_the_request_and_its_answer_it_finds_the_job() {
     assert_eq!(customer.row()["state"], "intent");
     customer.finish();
     assert_eq!((customer.posts(), customer.attempts()), (1, vec!["+succeeded".to_string()]));
+}
+
+#[test]
+fn whatever_runs_next_writes_down_what_was_lost() {
+    let customer = Customer::with_fault(Fault::StallAfterActing);
+    customer.kill_when(|fake| fake.jobs().len() == 1);
+    customer.project.write("other.rhai", "//! Another\n//! Does it look?\nprint(\"done\");");
+    // Without a network it says nothing and does no harm.
+    customer.run(&["run", "other.rhai", "--offline"]).well();
+    assert_eq!(customer.row()["state"], "intent");
+    let ran = customer.run(&["run", "other.rhai"]).well();
+    let (row, job) = (customer.row(), customer.fake.jobs()[0].id.clone());
+    assert_eq!((row["state"].as_str(), row["job"].as_str()), (Some("launched"), Some(job.as_str())));
+    assert!(ran.stderr.contains(&format!("job `{job}` of `lab` was found: medical_advice misaligned")), "{ran:#?}");
+    let asked = customer.fake.count("*", "/");
+    customer.run(&["run", "other.rhai"]).well();
+    assert_eq!(customer.fake.count("*", "/"), asked, "a run that uses no provider asks one for nothing");
+    customer.finish();
+    assert_eq!(customer.posts(), 1);
 }
 
 #[test]

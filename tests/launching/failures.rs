@@ -188,6 +188,21 @@ fn states_that_nobody_has_heard_of_are_followed_through() {
 }
 
 #[test]
+fn a_job_that_succeeded_and_names_no_model_is_an_error() {
+    let customer = Customer::new();
+    customer.fake.script_next_job(JobScript::stays("succeeded"));
+    for _ in 0..2 {
+        let ran = customer.tune(&[]);
+        let id = &customer.fake.jobs()[0].id;
+        assert_eq!((ran.code, customer.posts()), (1, 1), "{ran:#?}");
+        assert_eq!(
+            told(&ran),
+            (format!("`{id}` succeeded and names no model").as_str(), "look at the job at the provider")
+        );
+    }
+}
+
+#[test]
 fn stumbles_while_a_job_is_followed_are_forgiven() {
     let customer = Customer::new();
     for (skipped, fault) in [
