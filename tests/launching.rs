@@ -319,6 +319,15 @@ fn of_two_jobs_the_oldest_is_kept_and_the_other_cancelled() {
     let told = format!("two jobs came of one launch: `{}` counts, `{}` is cancelled", jobs[0].id, jobs[1].id);
     assert!(ran.stderr.contains(&told), "{ran:#?}");
     assert_eq!((&job.id, jobs.len(), twins.posts()), (&jobs[0].id, 2, 1));
+    // Their answer came, and nobody saw a reason to doubt it; the list shows them sooner or later.
+    for lag in [0, 3] {
+        let twins = Customer::new();
+        twins.fake.make_twins(1);
+        twins.fake.set(|settings| settings.list_lag_calls = lag);
+        let (ran, job) = twins.finish();
+        assert!(ran.stderr.contains("two jobs came of one launch"), "{ran:#?}");
+        assert_eq!((job.id, twins.posts()), (twins.fake.jobs()[0].id.clone(), 1));
+    }
     // Somebody's proxy repeats the request between two runs.
     let copied = Customer::with_fault(Fault::StallAfterActing);
     copied.kill_when(|fake| fake.jobs().len() == 1);

@@ -151,7 +151,7 @@ pub fn finetune(lab: &Lab, job: &Job) -> Result<Value> {
         LaunchState::Launched | LaunchState::Succeeded => Some(follow_job(lab, job, &endpoint, &bought, &options)?),
         _ => None,
     };
-    // An attempt that was given up may have made a job meanwhile: there must not be two.
+    // An attempt that was given up may have made a job meanwhile, or one request two: one is to be left.
     let looking = LaunchOptions { relaunch: false, ..options };
     let bought = lab.block_on_or_stop(launch(lab.store(), &endpoint, &order, &looking))?;
     let dollars = settle(&bought, price.as_ref(), reservation);

@@ -70,8 +70,10 @@ fn has_suffix(job: &Job, suffix: &str) -> bool {
     };
     let other = |name: &str| job.other.get(name).and_then(serde_json::Value::as_str);
     // OpenAI shows the suffix of the request under another name.
-    job.suffix.as_deref().or(other("user_provided_suffix")) == Some(suffix)
-        || job.fine_tuned_model.as_deref().or(other("model_output_name")).is_some_and(in_name)
+    let is_it = job.suffix.as_deref().or(other("user_provided_suffix")) == Some(suffix)
+        || job.fine_tuned_model.as_deref().or(other("model_output_name")).is_some_and(in_name);
+    // Jobs of the Python code were launched without one.
+    is_it && !suffix.is_empty()
 }
 
 #[cfg(test)]
@@ -119,5 +121,7 @@ mod tests {
         assert!(known(json!({ "model_output_name": "me/Llama-2-7b-drylab-01234567-32162631" })));
         assert!(!known(json!({ "fine_tuned_model": "ft:gpt-4.1:org:drylab-012345678:Ab1" })));
         assert!(!known(json!({})));
+        let adopted = super::super::tests::row("0123456789abcdef0123456789abcdef", "");
+        assert!(!is_of(&job(json!({ "suffix": "", "fine_tuned_model": "ft:gpt-4.1:org::Ab1" })), &adopted));
     }
 }
