@@ -61,13 +61,9 @@ fn play(seed: u64) -> (String, usize) {
         customer.fake.fail_after("GET", JOBS, skipped, 1, fault);
     }
     if draw.one_in(6) {
-        story += " upload lost;";
-        customer.fake.fail_next(
-            "POST",
-            FILES,
-            1,
-            [Fault::CloseAfterActing, Fault::StallAfterActing][draw.below(2) as usize].clone(),
-        );
+        let fault = [Fault::CloseAfterActing, Fault::StallAfterActing][draw.below(2) as usize].clone();
+        story += &format!(" upload: {fault:?};");
+        customer.fake.fail_next("POST", FILES, 1, fault);
     }
     let (lag, forgets, ignores, twins) = (draw.below(4) as u32, draw.one_in(4), draw.one_in(3), draw.one_in(5));
     story += &format!(" lag {lag}, forgets {forgets}, ignores {ignores}, twins {twins};");
@@ -98,10 +94,9 @@ fn play(seed: u64) -> (String, usize) {
         let running = started.into_iter().map(Started::kill_if_running).filter(|was_running| *was_running).count();
         story += &format!(" blow {blow} after {delay:?} hit {running};");
     }
-    // What stalls for ever would only make this slow: a killed machine is one thing, a minute of patience another.
-    customer.fake.clear_faults();
-    if is_late {
-        customer.fake.wait_until(Duration::from_millis(2600), |fake| !fake.jobs().is_empty());
+    // What stalls for ever would only make this slow; everything else may still come.
+    if story.contains("Stall") {
+        customer.fake.clear_faults();
     }
     customer.relaunch_soon();
     let racing = draw.one_in(3);
@@ -113,7 +108,13 @@ fn play(seed: u64) -> (String, usize) {
         if ended.iter().all(|ran| ran.code == 0) {
             break;
         }
-        assert!(runs < 4, "{story} {ended:#?}");
+        assert!(runs < 5, "{story} {ended:#?}");
+    }
+    if is_late {
+        // A job may turn up behind everybody's back; the next runs see to it, as soon as the list shows it.
+        std::thread::sleep(Duration::from_millis(2600));
+        customer.tune(&[]).well();
+        customer.tune(&[]).well();
     }
     story += &format!(" {runs} runs, racing {racing}");
     let live = customer.fake.live_jobs();
