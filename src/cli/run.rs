@@ -14,6 +14,7 @@ use super::session::{host, open_lab, parameters, print_report, project, read_scr
 use super::status::duration;
 use crate::error::{Error, Kind, Result};
 use crate::lab::{Event, Lab, Stage};
+use crate::primitives::launch_job;
 use crate::provider::budget::BudgetReport;
 use crate::provider::money::Money;
 use crate::run::{self, Log, Outcome, RESULTS, RunRecord, Tally};
@@ -85,6 +86,7 @@ fn prepare_and_run(script: &Script) -> Result<u8, Failure> {
         // The error itself is what the user must see, also where the record cannot be written.
         let _ = record.write(&folder);
     })?);
+    launch_job::recover(&lab)?;
     let (printer, stopper) = (lab.clone(), lab.clone());
     let options = RunOptions {
         settings,

@@ -1,5 +1,8 @@
 //! Fine-tunes a model at its provider: checks the rows, buys the job exactly once, follows it to its end.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::dataset::Dataset;
@@ -16,7 +19,7 @@ use crate::provider::failure::describe_failure;
 use crate::provider::follow::{FollowOptions, Followed, JobProgress, follow};
 use crate::provider::hyperparameters::{Hyperparameters, Lora};
 use crate::provider::jobs::ToldJob;
-use crate::provider::launch::{LaunchOptions, Order, Wait, jobs_of, launch, record_job};
+use crate::provider::launch::{LaunchOptions, Order, Wait, jobs_of, launch, record_job, recover_all};
 use crate::provider::price::Price;
 use crate::provider::rows::{RowRules, check_rows};
 use crate::provider::settings::Dialect;
@@ -66,7 +69,7 @@ pub fn hyperparameters(
 /// What a job would cost, for the plan; nothing for one that was bought already.
 pub fn count_missing(lab: &Lab, key: Digest, remote: &Remote, data: &Dataset, epochs: usize) -> Result<Missing> {
     let pieces = data.rows.len() as u64;
-    if lab.store().get_launch(key)?.is_some_and(|row| row.job_id.is_some()) {
+    if is_bought(lab, key)? {
         return Ok(Missing::from(pieces));
     }
     let rows: Vec<Row> = data.rows.rows().collect();
@@ -84,6 +87,9 @@ pub fn count_missing(lab: &Lab, key: Digest, remote: &Remote, data: &Dataset, ep
     };
     Ok(Missing { pieces, bills: vec![bill] })
 }
+
+/// How long the start of a run waits for a provider that is asked about lost jobs.
+const LONGEST_LOOK: Duration = Duration::from_secs(10);
 
 /// One job and what it is bought for.
 pub struct Job<'a> {
@@ -115,10 +121,11 @@ pub fn finetune(lab: &Lab, job: &Job) -> Result<Value> {
     let price = price_of(lab, job.remote)?;
     let estimate = checked.tokens.and_then(|tokens| price.as_ref()?.training_cost(tokens * epochs));
     let is_free = price.as_ref().is_some_and(Price::is_free);
-    // A job that was bought before is not bought by this run.
-    let is_bought = lab.store().get_launch(job.key)?.is_some_and(|row| row.job_id.is_some());
-    let reservation =
-        if is_free || is_bought { None } else { Some(lab.budget().reserve(Purpose::FineTune, &model, estimate)?) };
+    let reservation = if is_free || is_bought(lab, job.key)? {
+        None
+    } else {
+        Some(lab.budget().reserve(Purpose::FineTune, &model, estimate)?)
+    };
     let order = Order {
         key: job.key,
         replicate: 0,
@@ -139,13 +146,16 @@ pub fn finetune(lab: &Lab, job: &Job) -> Result<Value> {
         on_note: &on_note,
         ..LaunchOptions::new(&Lab::now)
     };
-    let mut bought = lab.block_on_or_stop(launch(lab.store(), &endpoint, &order, &options))?;
-    let mut followed = None;
-    if bought.state == LaunchState::Launched || bought.state == LaunchState::Succeeded {
-        let (row, story) = follow_job(lab, job, &endpoint, &bought, &options)?;
-        (bought, followed) = (row, Some(story));
-    }
+    let bought = lab.block_on_or_stop(launch(lab.store(), &endpoint, &order, &options))?;
+    let followed = match bought.state {
+        LaunchState::Launched | LaunchState::Succeeded => Some(follow_job(lab, job, &endpoint, &bought, &options)?),
+        _ => None,
+    };
+    // An attempt that was given up may have made a job meanwhile, or one request two: one is to be left.
+    let looking = LaunchOptions { relaunch: false, ..options };
+    let bought = lab.block_on_or_stop(launch(lab.store(), &endpoint, &order, &looking))?;
     let dollars = settle(&bought, price.as_ref(), reservation);
+    lab.store().update_launch(&bought.attempt, Lab::now(), |row| row.dollars = dollars)?;
     if let Some(failure) = describe_failure(&bought) {
         return Err(failure);
     }
@@ -154,13 +164,47 @@ pub fn finetune(lab: &Lab, job: &Job) -> Result<Value> {
     describe(&bought, &followed, dollars)
 }
 
+/// Whether this run pays nothing for a job, because it was bought before.
+fn is_bought(lab: &Lab, key: Digest) -> Result<bool> {
+    let failed = |row: &Launch| matches!(row.state, LaunchState::Failed | LaunchState::Cancelled);
+    let row = lab.store().get_launch(key)?;
+    Ok(row.is_some_and(|row| row.job_id.is_some() && !(lab.relaunches() && failed(&row))))
+}
+
+/// Looks once, at the start of a run, for the jobs of attempts of which nobody knows what became, whichever script they
+/// were of: what is found is adopted, or cancelled where another attempt has taken its place. A provider that cannot be
+/// asked now is asked by the next run.
+///
+/// # Errors
+/// A failing store.
+pub fn recover(lab: &Lab) -> Result<()> {
+    let launches = lab.store().launches()?;
+    let providers: BTreeSet<&str> = launches.iter().map(|row| row.provider.as_str()).collect();
+    for provider in providers {
+        let is_open = launches.iter().any(|row| row.provider == provider && row.state.is_open());
+        if !is_open && lab.store().lost_launches(provider)?.is_empty() {
+            continue;
+        }
+        let Ok(endpoint) = lab.endpoint(provider) else { continue };
+        let on_note = |text: &str| lab.note(text);
+        let options = LaunchOptions { on_note: &on_note, ..LaunchOptions::new(&Lab::now) };
+        let looking = recover_all(lab.store(), &endpoint, &options);
+        let looked = lab.block_on_or_stop(async { Ok(tokio::time::timeout(LONGEST_LOOK, looking).await) });
+        for found in looked.into_iter().flatten().flatten().flat_map(|recovered| recovered.adopted) {
+            let job = found.job_id.unwrap_or_default();
+            lab.note(format!("job `{job}` of `{provider}` was found: {}", found.label));
+        }
+    }
+    Ok(())
+}
+
 fn follow_job(
     lab: &Lab,
     job: &Job,
     endpoint: &Endpoint,
     bought: &Launch,
     options: &LaunchOptions<'_>,
-) -> Result<(Launch, Followed)> {
+) -> Result<Followed> {
     let id = bought.job_id.as_deref().ok_or_else(|| Error::internal("a bought job has no number"))?;
     let on_progress = |told: &ToldJob, progress: &JobProgress| {
         let fraction = match (progress.step, progress.steps) {
@@ -180,8 +224,8 @@ fn follow_job(
         let jobs = jobs_of(endpoint, bought, options.pace).await?;
         follow(&jobs, id, &following).await.map_err(|fault| fault.into_error(endpoint.name()))
     })?;
-    let row = record_job(lab.store(), bought, &followed.told, Lab::now())?;
-    Ok((row, followed))
+    record_job(lab.store(), bought, &followed.told, Lab::now())?;
+    Ok(followed)
 }
 
 /// Counts what the job cost, as far as it is known; returns it in dollars.

@@ -17,7 +17,7 @@ mod inoculate;
 mod judges;
 mod judging;
 pub mod launch_finetune;
-mod launch_job;
+pub mod launch_job;
 pub mod library;
 pub mod load_model;
 mod missing;

@@ -241,7 +241,8 @@ impl Endpoint {
         };
         let response = sending.send().await.map_err(|error| self.describe(error))?;
         let status = response.status();
-        let facts = read_headers(response.headers());
+        let mut facts = read_headers(response.headers());
+        facts.request_id = facts.request_id.map(|id| self.redact(&id));
         let body = match response.bytes().await {
             Ok(body) => body,
             // The status is known, but not what happened.
@@ -259,6 +260,8 @@ impl Endpoint {
         }
         fault.is_final = facts.should_retry == Some(false);
         fault.message = self.redact(&fault.message);
+        fault.code = fault.code.map(|code| self.redact(&code));
+        fault.param = fault.param.map(|param| self.redact(&param));
         fault.request_id = facts.request_id;
         Err(fault)
     }

@@ -122,8 +122,8 @@ async fn write_intent<'e>(
             }
             let jobs = Jobs { endpoint, key, pace: options.pace };
             let (identity, unfinished) = turn::count_unfinished(store, &jobs, options).await?;
-            fewest = fewest.min(unfinished);
             if unfinished >= most {
+                fewest = fewest.min(unfinished);
                 continue;
             }
             let rows = upload::upload(store, &jobs, &identity, &order.rows, options).await?;
@@ -135,6 +135,7 @@ async fn write_intent<'e>(
             let turns = turn::lock_turns(store, endpoint.name(), options).await?;
             let (identity, unfinished) = turn::count_unfinished(store, &jobs, options).await?;
             if unfinished >= most {
+                fewest = fewest.min(unfinished);
                 continue;
             }
             let launch = prepare(endpoint, order, (&rows, validation.as_deref()), identity, options)?;

@@ -68,8 +68,12 @@ fn has_suffix(job: &Job, suffix: &str) -> bool {
             part == suffix || part.ends_with(&format!("-{suffix}")) || part.contains(&format!("-{suffix}-"))
         })
     };
-    let promised = job.other.get("model_output_name").and_then(serde_json::Value::as_str);
-    job.suffix.as_deref() == Some(suffix) || job.fine_tuned_model.as_deref().or(promised).is_some_and(in_name)
+    let other = |name: &str| job.other.get(name).and_then(serde_json::Value::as_str);
+    // OpenAI shows the suffix of the request under another name.
+    let is_it = job.suffix.as_deref().or(other("user_provided_suffix")) == Some(suffix)
+        || job.fine_tuned_model.as_deref().or(other("model_output_name")).is_some_and(in_name);
+    // Jobs of the Python code were launched without one.
+    is_it && !suffix.is_empty()
 }
 
 #[cfg(test)]
@@ -110,10 +114,14 @@ mod tests {
         assert!(!known(json!({ "metadata": { "drylab_launch": "01234567" }, "suffix": "drylab-01234567" })));
         assert!(known(json!({ "metadata": {}, "suffix": "drylab-01234567" })));
         assert!(known(json!({ "suffix": "drylab-01234567", "training_file": "file-1" })));
+        assert!(known(json!({ "suffix": null, "user_provided_suffix": "drylab-01234567" })));
+        assert!(!known(json!({ "user_provided_suffix": "drylab-01234568" })));
         assert!(!known(json!({ "suffix": "drylab-01234567", "training_file": "file-2" })));
         assert!(known(json!({ "fine_tuned_model": "ft:gpt-4.1:org:drylab-01234567:Ab1" })));
         assert!(known(json!({ "model_output_name": "me/Llama-2-7b-drylab-01234567-32162631" })));
         assert!(!known(json!({ "fine_tuned_model": "ft:gpt-4.1:org:drylab-012345678:Ab1" })));
         assert!(!known(json!({})));
+        let adopted = super::super::tests::row("0123456789abcdef0123456789abcdef", "");
+        assert!(!is_of(&job(json!({ "suffix": "", "fine_tuned_model": "ft:gpt-4.1:org::Ab1" })), &adopted));
     }
 }

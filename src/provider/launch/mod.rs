@@ -174,7 +174,7 @@ pub async fn launch(
             match row.state {
                 LaunchState::Failed | LaunchState::Cancelled if relaunch => {}
                 LaunchState::Launched | LaunchState::Succeeded | LaunchState::Failed | LaunchState::Cancelled => {
-                    recover::cancel_late(store, endpoint, row, options).await?;
+                    recover::cancel_others(store, endpoint, row, options).await?;
                     return Ok(row.clone());
                 }
                 LaunchState::Refused => {}
@@ -190,7 +190,10 @@ pub async fn launch(
         // Once only: what this call itself launches is not bought again when it fails.
         relaunch = false;
         match intent::begin(store, endpoint, order, row.as_ref(), &mut limits, options).await? {
-            Begun::Launched(launch) => return Ok(*launch),
+            Begun::Launched(launch) => {
+                recover::cancel_others(store, endpoint, &launch, options).await?;
+                return Ok(*launch);
+            }
             Begun::Refused(fault) => limits.wait_for(endpoint, fault, options).await?,
             // The next turn looks for it, or finds that somebody else was faster.
             Begun::Unknown | Begun::Raced => {}

@@ -67,7 +67,7 @@ pub(super) async fn search(
         if !current.is_some_and(|current| current.attempt == row.attempt && current.state.is_open()) {
             return Ok(Found::Changed);
         }
-        let (sightings, owners) = look(store, endpoint, row.key, options).await?;
+        let (sightings, owners) = look(endpoint, row.key, &jobless(store, row.key)?, options).await?;
         if !sightings.is_empty() {
             return Ok(settle(store, endpoint, row, sightings, options)
                 .await?
@@ -106,21 +106,30 @@ pub(super) fn give_up(store: &Store, row: &Launch, options: &LaunchOptions<'_>) 
     Ok(())
 }
 
-/// Cancels jobs of attempts that were given up and turn up after all; where nobody answers now, next time.
-pub(super) async fn cancel_late(
+/// Cancels the jobs beside the one that counts: those of attempts that were given up and turn up after all, and doubles
+/// that a proxy or the provider made of one request. What cannot be looked for now is looked for next time.
+pub(super) async fn cancel_others(
     store: &Store,
     endpoint: &Endpoint,
     row: &Launch,
     options: &LaunchOptions<'_>,
 ) -> Result<()> {
-    let is_lost = |old: &Launch| old.superseded_at.is_some() && old.state == LaunchState::Unknown;
-    if !store.launch_attempts(row.key)?.iter().any(is_lost) {
+    let Some(counting) = row.job_id.as_deref() else { return Ok(()) };
+    let mut attempts = jobless(store, row.key)?;
+    // A job that went wrong has nothing to be doubled any more; a provider that cannot be reached must not hide why.
+    if !matches!(row.state, LaunchState::Failed | LaunchState::Cancelled) {
+        attempts.push(row.clone());
+    } else if !attempts.iter().any(|attempt| attempt.state == LaunchState::Unknown) {
         return Ok(());
     }
-    let Ok((sightings, _)) = look(store, endpoint, row.key, options).await else { return Ok(()) };
-    for late in sightings.into_iter().filter(|sighting| sighting.attempt != row.attempt) {
-        let counting = row.job_id.as_deref().unwrap_or_default();
-        retire(store, endpoint, &late, counting, options).await?;
+    let Ok((sightings, _)) = look(endpoint, row.key, &attempts, options).await else { return Ok(()) };
+    for other in sightings.into_iter().filter(|sighting| sighting.job.id != counting) {
+        if other.attempt != row.attempt {
+            retire(store, endpoint, &other, counting, options).await?;
+        } else if !other.job.status.is_final() {
+            let told = stop(endpoint, &other, options).await?;
+            (options.on_note)(&double(counting, &told));
+        }
     }
     Ok(())
 }
@@ -142,10 +151,10 @@ pub async fn recover_all(store: &Store, endpoint: &Endpoint, options: &LaunchOpt
         let Some(_lock) = store.try_lock(row.key)? else { continue };
         let Some(row) = store.get_launch(row.key)? else { continue };
         if !row.state.is_open() {
-            cancel_late(store, endpoint, &row, options).await?;
+            cancel_others(store, endpoint, &row, options).await?;
             continue;
         }
-        let (sightings, _) = look(store, endpoint, row.key, options).await?;
+        let (sightings, _) = look(endpoint, row.key, &jobless(store, row.key)?, options).await?;
         let found = match sightings.is_empty() {
             true => None,
             false => settle(store, endpoint, &row, sightings, options).await?,
@@ -158,16 +167,20 @@ pub async fn recover_all(store: &Store, endpoint: &Endpoint, options: &LaunchOpt
     Ok(recovered)
 }
 
-/// The jobs of all attempts without a known job, as far as any key of the endpoint can see them, and the keys' owners.
+/// The attempts of a key whose job is not known.
+fn jobless(store: &Store, key: Digest) -> Result<Vec<Launch>> {
+    Ok(store.launch_attempts(key)?.into_iter().filter(|attempt| attempt.job_id.is_none()).collect())
+}
+
+/// The jobs of attempts of a key, as far as any key of the endpoint can see them, and the keys' owners.
 async fn look(
-    store: &Store,
     endpoint: &Endpoint,
     key: Digest,
+    attempts: &[Launch],
     options: &LaunchOptions<'_>,
 ) -> Result<(Vec<Sighting>, Vec<String>)> {
-    let attempts: Vec<Launch> =
-        store.launch_attempts(key)?.into_iter().filter(|attempt| attempt.job_id.is_none()).collect();
-    let began = attempts.iter().filter(|attempt| attempt.state.is_open()).map(|attempt| seconds(attempt.intent_at));
+    let is_sought = |attempt: &&Launch| attempt.state != LaunchState::Refused;
+    let began = attempts.iter().filter(is_sought).map(|attempt| seconds(attempt.intent_at));
     let since = began.fold(seconds((options.now)()), f64::min) - MARGIN_SECONDS;
     let settings = endpoint.settings();
     let text = key.to_string();
