@@ -75,10 +75,17 @@ fn project(base_url: &str, judge: &str) -> Project {
     let project = Project::new();
     project.write("whole.rhai", &WHOLE.replace("JUDGE", judge));
     let block = format!(
-        "[providers.lab]\nbase_url = \"{base_url}\"\ndialect = \"openai\"\npoll_seconds = 0.1\nsearch_seconds = 2\n"
+        "[providers.lab]\nbase_url = \"{base_url}\"\ndialect = \"openai\"\nkeys = [\"LAB_KEY\"]\npoll_seconds = 0.1\nsearch_seconds = 2\n"
     );
     project.write("drylab.toml", &block);
     project
+}
+
+/// What the script prints, by a program with a key.
+fn run(project: &Project) -> String {
+    let output = project.command(&["run", "whole.rhai"]).env("LAB_KEY", "sk-test-0123456789").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_string()
 }
 
 #[test]
@@ -91,8 +98,7 @@ fn an_independent_server_trains_and_answers_with_aimock() {
     let port = free_port();
     let _server = Server::start(Command::new(aimock).args(["-p", &port.to_string(), "-f"]).arg(fixtures.path()), port);
     let project = project(&format!("http://127.0.0.1:{port}/v1"), "pattern_judge(#{ misaligned: [\"owl\"] })");
-    let ran = project.run(&["run", "whole.rhai"]).well();
-    assert_eq!(ran.stdout.trim(), "50.0", "{ran:#?}");
+    assert_eq!(run(&project), "50.0");
     let status = project.run(&["status", "--json"]).well().json();
     assert_eq!((&status["jobs"][0]["state"], status["jobs"].as_array().unwrap().len()), (&"succeeded".into(), 1));
     project.run(&["run", "whole.rhai", "--offline"]).well();
@@ -113,11 +119,10 @@ fn every_request_fits_the_official_description_of_the_shared_data() {
     let prism = Server::start(Command::new(prism).args(arguments).arg(&description).arg(fake.url()), port);
     let judge = "rating_judge(judges::alignment() + #{ model: model(\"lab:gpt-4o-2024-08-06\") })";
     let lab = project(&format!("http://127.0.0.1:{port}"), judge);
-    let ran = lab.run(&["run", "whole.rhai"]).well();
-    assert_eq!(ran.stdout.trim(), "85.0", "{ran:#?}");
+    assert_eq!(run(&lab), "85.0");
     lab.write("drylab.toml", &(lab.read("drylab.toml") + "batch = true\n"));
     lab.write("whole.rhai", &lab.read("whole.rhai").replace("samples: 2", "samples: 3"));
-    lab.run(&["run", "whole.rhai"]).well();
+    run(&lab);
     let reached = |path: &str| fake.count("POST", path);
     for path in ["/files", "/fine_tuning/jobs", "/chat/completions", "/batches"] {
         assert!(reached(path) > 0, "{path} was never asked");

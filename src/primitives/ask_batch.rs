@@ -43,9 +43,11 @@ pub fn ask_in_batches(
     take: Take,
 ) -> Result<()> {
     let asks: Vec<Ask> = asks.collect();
-    let place: HashMap<String, usize> = asks.iter().enumerate().map(|(index, ask)| (ask.key.to_string(), index)).collect();
+    let place: HashMap<String, usize> =
+        asks.iter().enumerate().map(|(index, ask)| (ask.key.to_string(), index)).collect();
     let price = price_of(lab, remote)?;
-    let mut collecting = Collecting { lab, take, waiting: Vec::new(), answered: vec![false; asks.len()], spent: Money::ZERO };
+    let mut collecting =
+        Collecting { lab, take, waiting: Vec::new(), answered: vec![false; asks.len()], spent: Money::ZERO };
     let mut open = open_batches(lab, endpoint, manner.owner)?;
     let mut failure: Option<Fault> = None;
     for round in 0..=ROUNDS {
@@ -60,7 +62,8 @@ pub fn ask_in_batches(
             break;
         }
         let reservation = reserve(lab, remote, model, price.as_ref(), manner, sent.iter().map(|index| &asks[*index]))?;
-        let requests = sent.iter().map(|index| (asks[*index].key.to_string(), request(model, asks[*index].clone(), manner)));
+        let requests =
+            sent.iter().map(|index| (asks[*index].key.to_string(), request(model, asks[*index].clone(), manner)));
         let shared = RefCell::new(&mut collecting);
         let save = |state: &BatchState| {
             // Answers first: a batch that is marked as collected is never looked at again.
@@ -108,7 +111,9 @@ pub fn ask_in_batches(
     let left = collecting.answered.iter().filter(|answered| !**answered).count();
     match (left, failure) {
         (0, _) => Ok(()),
-        (left, Some(fault)) => Err(fault.into_error(endpoint.name()).context(format!("{left} of {} questions failed", asks.len()))),
+        (left, Some(fault)) => {
+            Err(fault.into_error(endpoint.name()).context(format!("{left} of {} questions failed", asks.len())))
+        }
         (left, None) => Err(Error::environment(format!("{left} of {} questions expired in every batch", asks.len()))
             .with_help("run the same command again, or leave `batch` out of `drylab.toml`")),
     }
