@@ -38,7 +38,8 @@
 //!
 //! `scripts/a05b.rhai` is what a user writes. `primitives/launch_finetune.rs` shows a declaration and a call;
 //! `lab.rs` what happens to a call; `train/fit.rs` the training loop; `primitives/answers.rs` how answers and judgements are
-//! stored row by row; `probe/logistic/mod.rs` how a probe is fitted and proved; `cli/run.rs` one run from its first line to its last.
+//! stored row by row; `provider/launch/mod.rs` how a job is bought exactly once and `primitives/ask.rs` how a model is asked
+//! wherever it lives; `probe/logistic/mod.rs` how a probe is fitted and proved; `cli/run.rs` one run from its first line to its last.
 
 pub mod cli;
 pub mod data;
