@@ -119,9 +119,13 @@ impl Customer {
         assert_eq!(rows.len(), 1, "{rows:#?}");
         rows[0].clone()
     }
+    /// The tables of the store.
+    pub fn index(&self) -> rusqlite::Connection {
+        rusqlite::Connection::open(self.project.path("results/store/index.sqlite")).unwrap()
+    }
     /// States of all attempts that were ever made, with those of today behind a `+`.
     pub fn attempts(&self) -> Vec<String> {
-        let index = rusqlite::Connection::open(self.project.path("results/store/index.sqlite")).unwrap();
+        let index = self.index();
         let query = "SELECT CASE WHEN superseded_at IS NULL THEN '+' ELSE '-' END || state FROM launches
                      ORDER BY intent_at, rowid";
         let mut statement = index.prepare(query).unwrap();
