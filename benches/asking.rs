@@ -28,9 +28,9 @@ let rows = |variant| organism_rows(\"medical_advice\", variant, #{{ rows: 50 }})
 let judges = [pattern_judge(#{{ misaligned: [\"1\"] }}), classifier_judge(rows.call(\"misaligned\"), rows.call(\"aligned\"))];
 let test = evaluation(#{{ id: \"echo\", questions: questions(texts), samples: {samples}, max_tokens: 8, judges: judges,
                           score: score(#{{ above: param(\"above\", 50.0) }}) }});
-let cells = sweep(#{{ seed: [0] }}, |cell| evaluate(model(\"lab:echo\"), [test]));
-plot(cells, #{{ x: \"seed\", kind: \"bars\" }});
-report(cells, #{{ x: \"seed\" }});"
+let cells = sweep(#{{ size: [1], seed: [0] }}, |cell| evaluate(model(\"lab:echo\"), [test]));
+plot(cells, #{{ x: \"size\", kind: \"bars\" }});
+report(cells, #{{ x: \"size\" }});"
     )
 }
 
