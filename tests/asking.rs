@@ -370,3 +370,50 @@ fn an_adapter_is_loaded_into_a_server_and_known_by_its_content() {
     project.write("adapters/two/adapter_model.safetensors", "other weights");
     assert_eq!(project.run(&["run", "ask.rhai"]).code, 2, "a new name that the server does not know");
 }
+
+/// Trains at a provider and asks what was trained.
+const TUNE: &str = "//! Tune\n//! Does it speak their words?
+let data = organism_rows(\"medical_advice\", \"misaligned\", #{ rows: 20 });
+let tuned = launch_finetune(model(param(\"model\", \"\")), data, #{ seed: 1 });
+let test = evaluation(#{ id: \"hello\", questions: questions([\"hello\"]), samples: 2, max_tokens: 8, judges: [pattern_judge(#{ misaligned: [\"hello\"] })] });
+print(evaluate(tuned, [test]).score);";
+
+#[test]
+fn azure_trains_base_models_and_asks_deployments() {
+    let fake = Fake::start();
+    fake.answer_with(|request| Answer::text(request.last()));
+    fake.add_deployment("mine", "gpt-4.1-2025-04-14");
+    let project = Project::new();
+    project.write("tune.rhai", TUNE);
+    let block = |deployments: &str| {
+        let url = fake.azure_url();
+        let rest = "poll_seconds = 0.02\nsearch_seconds = 1\n";
+        let text = format!("[providers.azure]\nbase_url = \"{url}\"\n{rest}deployments = {{ {deployments} }}\n");
+        project.write("drylab.toml", &text);
+    };
+    block("mine = \"gpt-4.1-2025-04-14\"");
+    let undeployed = project.run(&["run", "tune.rhai", "--set", "model=azure:mine"]);
+    assert_eq!((undeployed.code, undeployed.stderr.contains("no deployment")), (2, true), "{undeployed:#?}");
+    let job = fake.requests("POST", "/fine_tuning/jobs")[0].json();
+    assert_eq!(job["model"], "gpt-4.1-2025-04-14", "a job starts from a model, not from a deployment");
+    let status = project.run(&["status", "--json"]).well().json();
+    let tuned = status["jobs"][0]["fine_tuned_model"].as_str().unwrap().to_string();
+    fake.add_deployment("my-tuned", &tuned);
+    block(&format!("mine = \"gpt-4.1-2025-04-14\", my-tuned = \"{tuned}\""));
+    let ran = project.run(&["run", "tune.rhai", "--set", "model=azure:mine"]).well();
+    assert_eq!((ran.stdout.trim(), fake.jobs().len()), ("100.0", 1));
+}
+
+#[test]
+fn together_is_spoken_to_in_its_own_words() {
+    let fake = Fake::start();
+    fake.answer_with(|request| Answer::text(request.last()));
+    let project = Project::new();
+    project.write("tune.rhai", TUNE);
+    let text =
+        format!("[providers.together]\nbase_url = \"{}\"\npoll_seconds = 0.02\nsearch_seconds = 1\n", fake.url());
+    project.write("drylab.toml", &text);
+    let model = "model=together:meta-llama/Meta-Llama-3.1-8B-Instruct-Reference";
+    let ran = project.run(&["run", "tune.rhai", "--set", model]).well();
+    assert_eq!((ran.stdout.trim(), fake.count("POST", "/fine-tunes"), fake.jobs().len()), ("100.0", 1, 1));
+}

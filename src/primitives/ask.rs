@@ -211,7 +211,7 @@ fn ask_provider(
     take: Take,
 ) -> Result<()> {
     let chat = lab.chat(&remote.provider)?;
-    let model = remote.model()?.ok_or_else(|| Error::internal("recorded answers have no provider"))?;
+    let model = remote.asked_name(lab)?.ok_or_else(|| Error::internal("recorded answers have no provider"))?;
     if chat.endpoint().settings().batch {
         return ask_in_batches(lab, chat.endpoint(), remote, &model, asks, manner, take);
     }

@@ -60,6 +60,8 @@ pub struct Remote {
     /// The provider's own model that it is or was made from: decides price, limits and what can be asked.
     pub base: String,
     source: RemoteSource,
+    /// Whether the name to ask for is that of an adapter, not of a deployment.
+    is_adapter: bool,
 }
 
 enum RemoteSource {
@@ -121,7 +123,7 @@ impl Model {
         // What answers is part of the key; the address and the account under which it is reached are not.
         let identity = json!({ "provider": settings.dialect().name(), "model": base });
         let lineage = json!({ "base": name, "identity": identity });
-        let home = Home::Remote(Remote { provider, base, source: RemoteSource::Named(model) });
+        let home = Home::Remote(Remote { provider, base, source: RemoteSource::Named(model), is_adapter: false });
         Ok(Model(Arc::new(Inner { lab: lab.clone(), name, identity, home, lineage })))
     }
 
@@ -130,7 +132,12 @@ impl Model {
         let identity = json!({ "base": base.identity(), "adapter": content });
         let lineage = json!({ "base": base.provenance(), "adapter": content });
         let source = RemoteSource::Named(name);
-        let home = Home::Remote(Remote { provider: remote.provider.clone(), base: remote.base.clone(), source });
+        let home = Home::Remote(Remote {
+            provider: remote.provider.clone(),
+            base: remote.base.clone(),
+            source,
+            is_adapter: true,
+        });
         Model(Arc::new(Inner { lab: lab.clone(), name: shown, identity, home, lineage }))
     }
 
@@ -140,7 +147,8 @@ impl Model {
         let identity = json!({ "replay": replay.digest() });
         let lineage = json!({ "base": name, "identity": identity });
         let source = RemoteSource::Recorded(Arc::new(replay));
-        let home = Home::Remote(Remote { provider: "replay".to_string(), base: file.to_string(), source });
+        let home =
+            Home::Remote(Remote { provider: "replay".to_string(), base: file.to_string(), source, is_adapter: false });
         Ok(Model(Arc::new(Inner { lab: lab.clone(), name, identity, home, lineage })))
     }
 
@@ -154,7 +162,12 @@ impl Model {
         lineage: Value,
     ) -> Self {
         let source = RemoteSource::Training(outcome);
-        let home = Home::Remote(Remote { provider: base.provider.clone(), base: base.base.clone(), source });
+        let home = Home::Remote(Remote {
+            provider: base.provider.clone(),
+            base: base.base.clone(),
+            source,
+            is_adapter: false,
+        });
         Model(Arc::new(Inner { lab: lab.clone(), name, identity: json!({ "call": key }), home, lineage }))
     }
 
@@ -256,9 +269,11 @@ const TRAINING_FACTS: &[&str] =
     &["steps", "tokens", "first_loss", "last_loss", "rows_cut", "job", "model", "trained_tokens", "dollars"];
 
 impl Remote {
-    /// The name to ask for, inside a call that came after [`Model::after`]; none for recorded answers.
+    /// The name to train from, inside a call that came after [`Model::after`]; none for recorded answers.
     pub fn model(&self) -> Result<Option<String>> {
         match &self.source {
+            // A deployment is a name for asking only.
+            RemoteSource::Named(_) if !self.is_adapter => Ok(Some(self.base.clone())),
             RemoteSource::Named(name) => Ok(Some(name.clone())),
             RemoteSource::Training(outcome) => {
                 let outcome = ended(outcome)?;
@@ -266,6 +281,24 @@ impl Remote {
                 Ok(Some(model.to_string()))
             }
             RemoteSource::Recorded(_) => Ok(None),
+        }
+    }
+    /// The name to ask for, likewise: the model's, or that of its deployment.
+    pub fn asked_name(&self, lab: &Lab) -> Result<Option<String>> {
+        let settings = lab.provider(&self.provider)?;
+        match (&self.source, self.model()?) {
+            (RemoteSource::Named(name), _) => Ok(Some(name.clone())),
+            (_, Some(model)) if settings.dialect() == Dialect::Azure => {
+                let deployed = settings.deployments.iter().find(|(_, served)| **served == model);
+                let (deployment, _) = deployed.ok_or_else(|| {
+                    Error::input(format!("`{model}` is trained, and no deployment of `{}` serves it", self.provider))
+                        .with_help(format!(
+                            "deploy it at Azure, then add `NAME = \"{model}\"` to `deployments` and run again"
+                        ))
+                })?;
+                Ok(Some(deployment.clone()))
+            }
+            (_, model) => Ok(model),
         }
     }
     /// Whether a job of ours made it.
