@@ -312,14 +312,15 @@ impl Endpoint {
     fn describe(&self, error: reqwest::Error) -> Fault {
         let mut reasons = Vec::new();
         let mut source: Option<&dyn std::error::Error> = Some(&error);
-        let mut is_certificate = false;
         while let Some(error) = source {
-            is_certificate |= error.downcast_ref::<rustls::Error>().is_some();
-            let io = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-            is_certificate |= io.is_some_and(|inner| inner.downcast_ref::<rustls::Error>().is_some());
             reasons.push(error.to_string());
             source = error.source();
         }
+        // The layers between wrap what TLS says in types of their own, so that only its words are left. The outermost
+        // reason is the address; and what fails after the connection stands may have been sent.
+        let says_tls = ["certificate", "corrupt message", "handshake", "TLS"];
+        let is_tls = |reason: &String| says_tls.iter().any(|word| reason.contains(word));
+        let is_certificate = error.is_connect() && reasons.iter().skip(1).any(is_tls);
         // The innermost reason is the one that tells; the outer ones repeat the address.
         let reason = self.redact(reasons.last().map(String::as_str).unwrap_or_default());
         let address = self.inner.settings.base_url();
@@ -432,6 +433,23 @@ mod tests {
         let fault = endpoint.send(&Request::get("/models")).await.unwrap_err();
         assert_eq!(fault.class, Class::NotSent, "{fault:?}");
         assert!(!fault.may_have_happened());
+    }
+
+    #[tokio::test]
+    async fn a_server_that_speaks_no_tls_is_no_place_for_a_second_try() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let answer = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\n\r\n";
+                let _ = tokio::io::AsyncWriteExt::write_all(&mut socket, answer).await;
+            }
+        });
+        let url = format!("https://{address}/v1");
+        let endpoint = Endpoint::new("lab", ProviderSettings::of_url(&url), vec![]).unwrap();
+        let fault = endpoint.send(&Request::get("/models")).await.unwrap_err();
+        assert_eq!((fault.class, fault.is_retryable()), (Class::Unreachable, false), "{fault:?}");
     }
 
     #[tokio::test]
