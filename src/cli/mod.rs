@@ -109,7 +109,7 @@ pub(crate) struct CancelArguments {
 
 #[derive(Subcommand)]
 enum DataCommand {
-    /// Enter the jobs of the published Python code (jobs/<key>.json), so that they are not bought again
+    /// Enter the jobs of the published Python code (jobs/KEY.json), so that they are not bought again
     AdoptJobs(AdoptArguments),
 }
 

@@ -329,7 +329,7 @@ fn one_class(reason: String, rows: Rows, negatives: Option<DeclaredNegatives>, c
     Ok(OneClass { reason, against_declared_negatives: against })
 }
 
-/// The AUROC of these scores against those, as [`auroc`] has it; each of those is a group of its own.
+/// The AUROC of these scores against those, as [`auroc()`] has it; each of those is a group of its own.
 ///
 /// # Errors
 /// No score on one side; one that is not finite.
