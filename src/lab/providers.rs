@@ -151,6 +151,6 @@ mod tests {
     fn an_address_finds_its_block() {
         let found = providers("[providers.lab]\nbase_url = \"http://a/v1/\"\nmost_jobs = 7\n", false).unwrap();
         assert_eq!(found.settings("http://a/v1").unwrap().most_jobs, 7);
-        assert_eq!(found.settings("http://b/v1").unwrap().most_jobs, ProviderSettings::default().most_jobs);
+        assert_eq!(found.settings("http://b/v1").unwrap(), ProviderSettings::of_url("http://b/v1"));
     }
 }

@@ -152,10 +152,15 @@ impl ProviderSettings {
         })
     }
 
-    /// The settings of a bare URL: no key.
+    /// The settings of a bare URL: a server of one's own, without a key, that queues by itself and may be looked at often.
     pub fn of_url(base_url: &str) -> Self {
-        let base_url = Some(base_url.to_string());
-        ProviderSettings { dialect: Some(Dialect::Compatible), base_url, ..ProviderSettings::default() }
+        ProviderSettings {
+            dialect: Some(Dialect::Compatible),
+            base_url: Some(base_url.to_string()),
+            most_jobs: 100,
+            poll_seconds: 0.5,
+            ..ProviderSettings::default()
+        }
     }
 
     /// Fills in what a block leaves out from what is known of a provider of this name, and checks the rest.
