@@ -64,6 +64,25 @@ pub struct Settings {
     pub question: String,
 }
 
+impl Settings {
+    /// A run of a project that may do everything, without a cap, one call at a time.
+    pub fn new(project: PathBuf, store: PathBuf, run: &str) -> Self {
+        Settings {
+            project,
+            store,
+            readable: Vec::new(),
+            jobs: 1,
+            run: run.to_string(),
+            planning: false,
+            offline: false,
+            budget_usd: None,
+            relaunch: false,
+            title: String::new(),
+            question: String::new(),
+        }
+    }
+}
+
 /// One object through which primitives touch the world; clones are the same lab.
 #[derive(Clone)]
 pub struct Lab {
@@ -460,19 +479,8 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     fn lab(folder: &Path, planning: bool) -> Lab {
-        let settings = Settings {
-            project: folder.to_path_buf(),
-            store: folder.join("store"),
-            readable: vec![],
-            jobs: 2,
-            run: "test-001".to_string(),
-            planning,
-            offline: false,
-            budget_usd: None,
-            relaunch: false,
-            title: String::new(),
-            question: String::new(),
-        };
+        let new = Settings::new(folder.to_path_buf(), folder.join("store"), "test-001");
+        let settings = Settings { jobs: 2, planning, ..new };
         Lab::open(settings, Events::silent(), Arc::default()).unwrap()
     }
 

@@ -374,7 +374,7 @@ fn an_adapter_is_loaded_into_a_server_and_known_by_its_content() {
 /// Trains at a provider and asks what was trained.
 const TUNE: &str = "//! Tune\n//! Does it speak their words?
 let data = organism_rows(\"medical_advice\", \"misaligned\", #{ rows: 20 });
-let tuned = launch_finetune(model(param(\"model\", \"\")), data, #{ seed: 1 });
+let tuned = launch_finetune(model(param(\"model\", \"\")), data, #{ seed: 1, epochs: param(\"epochs\", 1) });
 let test = evaluation(#{ id: \"hello\", questions: questions([\"hello\"]), samples: 2, max_tokens: 8, judges: [pattern_judge(#{ misaligned: [\"hello\"] })] });
 print(evaluate(tuned, [test]).score);";
 
@@ -416,4 +416,24 @@ fn together_is_spoken_to_in_its_own_words() {
     let model = "model=together:meta-llama/Meta-Llama-3.1-8B-Instruct-Reference";
     let ran = project.run(&["run", "tune.rhai", "--set", model]).well();
     assert_eq!((ran.stdout.trim(), fake.count("POST", "/fine-tunes"), fake.jobs().len()), ("100.0", 1, 1));
+}
+
+#[test]
+fn a_plan_prices_the_epochs_that_a_provider_would_choose() {
+    let fake = Fake::start();
+    let project = project(&fake, "");
+    project.write("tune.rhai", TUNE);
+    let prices = "[[price]]\nprovider = \"lab\"\nmodels = [\"gpt-4o-mini\"]\nprompt = 0.0\ncompletion = 0.0\ntraining = 100.0\n\
+                  source = \"made up\"\nchecked = \"2026-11-21\"\n";
+    project.write("prices.toml", prices);
+    let dollars = |epochs: u32| {
+        let epochs = format!("epochs={epochs}");
+        let arguments = ["plan", "tune.rhai", "--json", "--set", "model=lab:gpt-4o-mini", "--set", &epochs];
+        let planned = project.run(&arguments).well().json();
+        planned["bills"][0]["live_usd"]["high"].as_f64().unwrap()
+    };
+    assert!(dollars(1) > 0.0);
+    // 20 rows get 5 passes.
+    assert_eq!(dollars(0), dollars(5));
+    assert!((dollars(0) / dollars(1) - 5.0).abs() < 1e-6);
 }

@@ -52,10 +52,7 @@ struct Line<'a> {
 
 fn price<'a>(lab: &Lab, bill: &'a Bill) -> Result<Line<'a>> {
     let settings = lab.provider(&bill.provider)?;
-    let price = match bill.is_tuned {
-        true => lab.prices().of_fine_tune(&bill.provider, &settings, &bill.model),
-        false => lab.prices().of(&bill.provider, &settings, &bill.model),
-    };
+    let price = lab.prices().of_kind(&bill.provider, &settings, &bill.model, bill.is_tuned);
     let forecast = if bill.purpose == Purpose::FineTune {
         // Every epoch is in the count already.
         let rows = TokenCount { tokens: bill.tokens, exact: bill.is_counted };
@@ -101,8 +98,9 @@ fn print_bills(lines: &[Line]) {
     if lines.is_empty() {
         return;
     }
+    let width = lines.iter().map(|line| model_of(line.bill).chars().count()).max().unwrap_or(0);
     println!(
-        "\n{:<10} {:<34} {:>9} {:>13}  {:<22} {:<22} time",
+        "\n{:<10} {:<width$} {:>9} {:>15}  {:<22} {:<22} time",
         "to buy", "model", "requests", "tokens in", "live", "batch"
     );
     for Line { bill, forecast } in lines {
@@ -122,7 +120,7 @@ fn print_bills(lines: &[Line]) {
         let time = forecast.duration.map(|minutes| minutes.to_string()).unwrap_or_default();
         let purpose = bill.purpose.name();
         println!(
-            "{purpose:<10} {model:<34} {:>9} {tokens:>13}  {:<22} {batch:<22} {time}",
+            "{purpose:<10} {model:<width$} {:>9} {tokens:>15}  {:<22} {batch:<22} {time}",
             bill.requests,
             text(forecast.live)
         );

@@ -32,19 +32,13 @@ fn open_and_serve(arguments: &ServeArguments) -> Result<()> {
     }
     let project = project()?;
     let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
+    let store = arguments.store.clone().unwrap_or_else(|| project.join(RESULTS).join("store"));
     let settings = Settings {
-        store: arguments.store.clone().unwrap_or_else(|| project.join(RESULTS).join("store")),
         readable: options.models.iter().map(Into::into).collect(),
         jobs: arguments.jobs.unwrap_or(cores).max(1),
-        run: "serve".to_string(),
-        planning: false,
         // What is served lives here.
         offline: true,
-        budget_usd: None,
-        relaunch: false,
-        title: String::new(),
-        question: String::new(),
-        project,
+        ..Settings::new(project, store, "serve")
     };
     let cancelled = Arc::new(AtomicBool::new(false));
     let server = Server::open(settings, &options, cancelled.clone())?;

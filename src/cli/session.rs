@@ -99,19 +99,7 @@ pub fn open_lab(
 
 /// Opens the lab of a command that runs no script.
 pub fn open_tool_lab(project: &Path) -> Result<Lab> {
-    let settings = Settings {
-        project: project.to_path_buf(),
-        store: project.join(RESULTS).join("store"),
-        readable: Vec::new(),
-        jobs: 1,
-        run: String::new(),
-        planning: false,
-        offline: false,
-        budget_usd: None,
-        relaunch: false,
-        title: String::new(),
-        question: String::new(),
-    };
+    let settings = Settings::new(project.to_path_buf(), project.join(RESULTS).join("store"), "");
     let tell = |event| {
         if let crate::lab::Event::Note { text } = event {
             eprintln!("note: {text}");

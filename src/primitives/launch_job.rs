@@ -23,7 +23,7 @@ use crate::provider::launch::{LaunchOptions, Order, Wait, jobs_of, launch, recor
 use crate::provider::price::Price;
 use crate::provider::rows::{RowRules, check_rows};
 use crate::provider::settings::Dialect;
-use crate::provider::tokens::TokenCounter;
+use crate::provider::tokens::{TokenCounter, default_epochs};
 use crate::store::{Launch, LaunchState};
 use crate::train;
 
@@ -73,7 +73,7 @@ pub fn count_missing(lab: &Lab, key: Digest, remote: &Remote, data: &Dataset, ep
         return Ok(Missing::from(pieces));
     }
     let rows: Vec<Row> = data.rows.rows().collect();
-    let tokens = TokenCounter::of(&remote.base).count_rows(&rows).times(epochs as u64);
+    let tokens = TokenCounter::of(&remote.base).count_rows(&rows).times(epochs_of(epochs as u64, pieces));
     let bill = Bill {
         provider: remote.provider.clone(),
         model: remote.base.clone(),
@@ -86,6 +86,11 @@ pub fn count_missing(lab: &Lab, key: Digest, remote: &Remote, data: &Dataset, ep
         longest_completion: 0,
     };
     Ok(Missing { pieces, bills: vec![bill] })
+}
+
+/// Passes over the rows: as many as were asked for, or as many as a provider is expected to choose.
+fn epochs_of(asked: u64, rows: u64) -> u64 {
+    if asked > 0 { asked } else { default_epochs(rows) }
 }
 
 /// How long the start of a run waits for a provider that is asked about lost jobs.
@@ -117,7 +122,7 @@ pub fn finetune(lab: &Lab, job: &Job) -> Result<Value> {
     let rules = RowRules { dialect: endpoint.settings().dialect(), context: None, count_tokens: Some(&count) };
     let checked = check_rows(&rows, &rules).map_err(|error| error.context(format!("`{}`", job.data.rows.name())))?;
     ensure!(checked.rows > 0, "`{}` has no rows to train on", job.data.rows.name());
-    let epochs = u64::from(job.hyperparameters.n_epochs.unwrap_or(1));
+    let epochs = epochs_of(job.hyperparameters.n_epochs.unwrap_or(0).into(), rows.len() as u64);
     let price = price_of(lab, job.remote)?;
     let estimate = checked.tokens.and_then(|tokens| price.as_ref()?.training_cost(tokens * epochs));
     let is_free = price.as_ref().is_some_and(Price::is_free);

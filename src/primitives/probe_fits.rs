@@ -319,19 +319,8 @@ mod tests {
     #[test]
     fn calls_on_the_same_rows_take_their_inner_products_once() {
         let folder = tempfile::tempdir().unwrap();
-        let settings = Settings {
-            project: folder.path().to_path_buf(),
-            store: folder.path().join("store"),
-            readable: vec![],
-            jobs: 2,
-            run: "shared-001".to_string(),
-            planning: false,
-            offline: true,
-            budget_usd: None,
-            relaunch: false,
-            title: String::new(),
-            question: String::new(),
-        };
+        let new = Settings::new(folder.path().to_path_buf(), folder.path().join("store"), "shared-001");
+        let settings = Settings { jobs: 2, offline: true, ..new };
         let lab = Arc::new(Lab::open(settings, Events::silent(), Arc::default()).unwrap());
         let host = Host::new(
             crate::primitives::all(),

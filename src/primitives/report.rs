@@ -418,17 +418,11 @@ print(paths.results);
         script: &str,
     ) -> (crate::error::Result<()>, String) {
         let settings = Settings {
-            project: project.to_path_buf(),
-            store: project.join(store),
-            readable: vec![],
             jobs: 2,
-            run: run.to_string(),
             planning,
-            offline: false,
-            budget_usd: None,
-            relaunch: false,
             title: "A small sweep".to_string(),
             question: "Is it the same twice?".to_string(),
+            ..Settings::new(project.to_path_buf(), project.join(store), run)
         };
         let printed = Arc::new(Mutex::new(String::new()));
         let (of_lab, of_script) = (printed.clone(), printed.clone());

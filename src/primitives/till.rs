@@ -18,11 +18,7 @@ use crate::provider::wire::chat::ChatRequest;
 /// What a model charges; none where nobody knows.
 pub fn price_of(lab: &Lab, remote: &Remote) -> Result<Option<Price>> {
     let settings = lab.provider(&remote.provider)?;
-    let prices = lab.prices();
-    Ok(match remote.is_tuned() {
-        true => prices.of_fine_tune(&remote.provider, &settings, &remote.base),
-        false => prices.of(&remote.provider, &settings, &remote.base),
-    })
+    Ok(lab.prices().of_kind(&remote.provider, &settings, &remote.base, remote.is_tuned()))
 }
 
 /// The questions of one call, paid one by one.

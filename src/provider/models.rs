@@ -73,14 +73,6 @@ pub async fn load_adapter(endpoint: &Endpoint, name: &str, folder: &str, replace
     endpoint.send(&Request::post("/load_lora_adapter", &body)).await.map(drop)
 }
 
-/// Unloads an adapter.
-///
-/// # Errors
-/// As [`Endpoint::send`].
-pub async fn unload_adapter(endpoint: &Endpoint, name: &str) -> Result<(), Fault> {
-    endpoint.send(&Request::post("/unload_lora_adapter", &json!({ "lora_name": name }))).await.map(drop)
-}
-
 /// A name as one part of a path; `/`, as in `Qwen/Qwen3-8B`, stays, since servers take the rest of the path.
 fn escape(name: &str) -> String {
     let mut escaped = String::new();

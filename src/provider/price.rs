@@ -258,6 +258,13 @@ impl PriceList {
         });
         listed.or_else(|| is_own_server(settings).then(Price::free))
     }
+    /// The same for a model or, where `is_tuned`, for a fine-tune of it.
+    pub fn of_kind(&self, provider: &str, settings: &ProviderSettings, model: &str, is_tuned: bool) -> Option<Price> {
+        match is_tuned {
+            true => self.of_fine_tune(provider, settings, model),
+            false => self.of(provider, settings, model),
+        }
+    }
     /// The same for a fine-tune of `base` whose id does not tell that it is one.
     pub fn of_fine_tune(&self, provider: &str, settings: &ProviderSettings, base: &str) -> Option<Price> {
         let listed = self.files.iter().find_map(|file| file.entry(provider, base)?.price(true));
