@@ -4,26 +4,43 @@
 //! summarised per run, and the spread between runs decides the interval. With a single run the questions are the
 //! clusters (Miller, Adding Error Bars to Evals, 2024, arXiv:2411.00640).
 
+mod agreement;
+mod binomial;
+mod bootstrap;
 mod difference;
 mod distribution;
+mod equivalence;
 mod estimate;
 mod holm;
 mod interval;
 mod missing;
+mod noncentral;
+mod plan;
+mod power;
 mod trend;
+mod two_way;
 
 #[cfg(test)]
 mod tests;
 
 use serde::{Deserialize, Serialize};
 
+pub use agreement::{Agreement, agreement, share_near};
+pub use binomial::{clopper_pearson, jeffreys};
+pub use bootstrap::{
+    BootstrapOptions, Bootstrapped, Ends as BootstrapEnds, Resampling, hierarchical_bootstrap, percentile_over_seeds,
+};
 pub use difference::{Design, Difference, compare, paired, suitable_design, welch};
 pub(crate) use distribution::normal_quantile;
+pub use equivalence::{Equivalence, Verdict, equivalence};
 pub use estimate::{Estimate, estimate, estimate_rows};
 pub use holm::holm;
 pub use interval::{Interval, clustered_standard_error, logit_t, t_interval, wilson};
 pub use missing::{missing_warnings, worst_case};
+pub use plan::{Claim, Components, Plan, PlanOptions, components, components_of_difference, plans, variance_of_mean};
+pub use power::{Arms, POWER, QuestionSpread, power_of, questions_needed, seeds_detectable, seeds_needed};
 pub use trend::{Correlation, Direction, Trend, TrendPoint, direction, spearman, trend};
+pub use two_way::{TwoWay, two_way};
 
 use crate::ensure;
 use crate::error::Result;
