@@ -3,27 +3,18 @@
 use super::axis::{Mapping, range_and_ticks};
 use super::canvas::{Anchor, Canvas, Letters, draw_sheet};
 use super::figure::{Bar, Bars, Figure, Reference};
-use super::font::{Weight, width, wrap};
-use super::frame::{Frame, Panel, Wanted, draw_lines, inner_width, tick_height, tick_room};
+use super::font::{Weight, width};
+use super::frame::{CAP, Frame, Wanted, inner_width, tick_height, tick_room};
 use super::legend::{Entry, Sample, draw_bar, in_rows};
-use super::theme::{BREATHING, Colour, GREY, INK, LEADING, PAPER, TICK_SIZE, style, tint};
+use super::names::Names;
+use super::palette::{colour_of, display_name, styles};
+use super::theme::{BREATHING, Colour, GREY, INK, PANEL_MIN, PAPER, Style, tint};
 use crate::error::Result;
 
 /// Part of a group's width that its bars take.
 const FILLED: f64 = 0.8;
 /// A bar is never wider.
 const WIDEST: f64 = 56.0;
-/// Names of groups take at most this many lines before they turn upward.
-const LINES: usize = 4;
-/// Pixels that a name turned upward may be long.
-const UPWARD_ROOM: f64 = 170.0;
-
-/// The names of the groups: their lines, and whether they read upward.
-struct Names {
-    lines: Vec<Vec<String>>,
-    upward: bool,
-    height: f64,
-}
 
 /// Draws a checked bar figure.
 pub(super) fn draw(figure: &Figure, bars: &Bars) -> Result<String> {
@@ -37,10 +28,11 @@ pub(super) fn draw(figure: &Figure, bars: &Bars) -> Result<String> {
     let (y_range, y_ticks) = range_and_ticks(&bars.y, &must, &may);
 
     let group_width = (inner_width(figure) - tick_room(&y_ticks)) / bars.groups.len() as f64;
-    let names = group_names(bars, group_width);
+    let labels: Vec<&str> = bars.groups.iter().map(|group| group.label.as_str()).collect();
+    let names = Names::new(&labels, group_width);
     let legend = in_rows(&entries(bars), inner_width(figure));
-    let wanted =
-        Wanted { y_ticks, y_label: bars.y.label.clone(), legend, below: tick_height() + names.height, beside: 0.0 };
+    let below = tick_height() + names.height;
+    let wanted = Wanted { y_ticks, y_label: bars.y.label.clone(), legend, below, beside: 0.0, least: PANEL_MIN };
     let frame = Frame::new(figure, wanted);
     let panel = frame.panel;
     // Bars that grow from the axis itself have no room below it.
@@ -48,7 +40,7 @@ pub(super) fn draw(figure: &Figure, bars: &Bars) -> Result<String> {
     let y = Mapping::new(bars.y.scale, y_range, (panel.bottom, panel.top), (below, BREATHING));
     draw_sheet(frame.size(), &figure.title, |canvas| {
         frame.draw(canvas, &y)?;
-        draw_names(canvas, &frame, &names, group_width)?;
+        names.draw(canvas, (panel.left, panel.bottom), group_width)?;
         draw_data(canvas, &frame, bars, &y, group_width)
     })
 }
@@ -56,8 +48,8 @@ pub(super) fn draw(figure: &Figure, bars: &Bars) -> Result<String> {
 fn entries(bars: &Bars) -> Vec<Entry> {
     let labels = bars.series();
     let named = labels.len() > 1 || labels.iter().any(|label| !label.is_empty());
-    let series = labels.iter().enumerate().filter(|_| named);
-    let series = series.map(|(index, label)| Entry { sample: Sample::Bar(style(index)), label: label.to_string() });
+    let series = labels.iter().zip(styles(&labels)).filter(|_| named);
+    let series = series.map(|(label, style)| Entry { sample: Sample::Bar(style), label: display_name(label) });
     let references = bars.references.iter().map(|reference| Entry {
         sample: Sample::Reference(reference_colour(bars, reference)),
         label: reference.label.clone(),
@@ -66,48 +58,12 @@ fn entries(bars: &Bars) -> Vec<Entry> {
 }
 
 fn reference_colour(bars: &Bars, reference: &Reference) -> Colour {
-    let place = |label: &String| bars.series().iter().position(|series| series == label);
-    reference.series.as_ref().and_then(place).map_or(GREY, |index| style(index).colour)
-}
-
-/// Level while every name fits in a few lines without breaking a word between letters, else upward.
-fn group_names(bars: &Bars, group_width: f64) -> Names {
-    let labels = || bars.groups.iter().map(|group| group.label.as_str());
-    let room = group_width - 8.0;
-    let level: Vec<_> = labels().map(|label| wrap(label, TICK_SIZE, Weight::Regular, room)).collect();
-    let pieces = |label: &str| -> f64 {
-        let pieces = label.split_inclusive([' ', '-', '_', ':', '/', '.', ',', '=']);
-        pieces.map(|piece| width(piece.trim_end(), TICK_SIZE, Weight::Regular)).fold(0.0, f64::max)
-    };
-    let most = level.iter().map(Vec::len).max().unwrap_or(0);
-    if most <= LINES && labels().all(|label| pieces(label) <= room) {
-        return Names { lines: level, upward: false, height: most as f64 * TICK_SIZE * LEADING + 6.0 };
-    }
-    let upward: Vec<_> = labels().map(|label| wrap(label, TICK_SIZE, Weight::Regular, UPWARD_ROOM)).collect();
-    let longest = upward.iter().flatten().map(|line| width(line, TICK_SIZE, Weight::Regular)).fold(0.0, f64::max);
-    Names { lines: upward, upward: true, height: longest + 8.0 }
-}
-
-fn draw_names(canvas: &mut Canvas, frame: &Frame, names: &Names, group_width: f64) -> Result<()> {
-    let Panel { left, bottom, .. } = frame.panel;
-    for (index, lines) in names.lines.iter().enumerate() {
-        let middle = left + (index as f64 + 0.5) * group_width;
-        let top = bottom + tick_height();
-        if names.upward {
-            let letters = Letters::new(TICK_SIZE, INK).anchored(Anchor::End).upward();
-            for (row, line) in lines.iter().enumerate() {
-                let shift = (row as f64 - (lines.len() - 1) as f64 / 2.0) * TICK_SIZE * LEADING;
-                canvas.text((middle + shift + 0.36 * TICK_SIZE, top), line, letters)?;
-            }
-        } else {
-            draw_lines(canvas, lines, (middle, top), Letters::new(TICK_SIZE, INK).anchored(Anchor::Middle))?;
-        }
-    }
-    Ok(())
+    colour_of(&bars.series(), reference.series.as_deref())
 }
 
 fn draw_data(canvas: &mut Canvas, frame: &Frame, bars: &Bars, y: &Mapping, group_width: f64) -> Result<()> {
     let labels = bars.series();
+    let styles = styles(&labels);
     let bar_width = (group_width * FILLED / labels.len() as f64).min(WIDEST);
     let zero = y.at(0.0).clamp(frame.panel.top, frame.panel.bottom);
     let mut absences = Vec::new();
@@ -116,7 +72,7 @@ fn draw_data(canvas: &mut Canvas, frame: &Frame, bars: &Bars, y: &Mapping, group
         for (index, label) in labels.iter().enumerate() {
             let left = first + index as f64 * bar_width;
             match group.bars.iter().find(|bar| bar.series == *label) {
-                Some(bar) => draw_one(canvas, frame, y, bar, (left, bar_width, zero), index)?,
+                Some(bar) => draw_one(canvas, frame, y, bar, (left, bar_width, zero), styles[index])?,
                 None => absences.push((left + bar_width / 2.0, zero)),
             }
         }
@@ -136,16 +92,15 @@ fn draw_one(
     y: &Mapping,
     bar: &Bar,
     (left, bar_width, zero): (f64, f64, f64),
-    index: usize,
+    style: Style,
 ) -> Result<()> {
-    let style = style(index);
     let (edge, at) = ((0.06 * bar_width).min(2.0), y.at(bar.mean));
     // A mean of zero still shows as a line of its colour.
     let (top, bottom) = if (at - zero).abs() < 1.5 { (zero - 1.5, zero) } else { (at.min(zero), at.max(zero)) };
     draw_bar(canvas, (left + edge, top), (left + bar_width - edge, bottom), style)?;
     let middle = left + bar_width / 2.0;
-    frame.draw_interval(canvas, y, middle, (bar.low, bar.high), INK)?;
-    frame.draw_seeds(canvas, y, middle, 0.8 * bar_width, &bar.seeds, tint(INK, 0.8))
+    frame.draw_interval(canvas, y, (middle, CAP), (bar.low, bar.high), INK)?;
+    frame.draw_seeds(canvas, y, (middle, 0.8 * bar_width), &bar.seeds, tint(INK, 0.8))
 }
 
 /// `n/a`, or a dash where that is too wide: no bar is not a bar of height zero.

@@ -5,6 +5,18 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::{bail, ensure};
 
+mod density;
+mod dots;
+mod heat;
+mod histogram;
+mod scatter;
+
+pub use density::{Cloud, Density, Measure, Quadrants};
+pub use dots::{Cluster, Dot, Dots};
+pub use heat::{Cell, Heat};
+pub use histogram::{Histogram, Scores};
+pub use scatter::{Mark, Scatter};
+
 /// One figure: words above and below, and one panel of data.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Figure {
@@ -44,6 +56,16 @@ pub enum Kind {
     Bars(Bars),
     /// Curves in the unit square: ROC, precision and recall, calibration.
     Curve(Curve),
+    /// A measure per group, one dot with its interval per series in every group.
+    Dots(Dots),
+    /// A matrix of values.
+    Heat(Heat),
+    /// Two measures per group.
+    Scatter(Scatter),
+    /// Two scores per answer, a panel per group.
+    Density(Density),
+    /// One score per answer, a row per group.
+    Histogram(Histogram),
 }
 
 /// How values become positions.
@@ -238,6 +260,11 @@ pub(super) fn check(figure: &Figure) -> Result<()> {
         Kind::Line(line) => check_line(&figure.title, line),
         Kind::Bars(bars) => check_bars(&figure.title, bars),
         Kind::Curve(curve) => check_curve(&figure.title, curve),
+        Kind::Dots(dots) => dots::check_dots(&figure.title, dots),
+        Kind::Heat(heat) => heat::check_heat(&figure.title, heat),
+        Kind::Scatter(scatter) => scatter::check_scatter(&figure.title, scatter),
+        Kind::Density(density) => density::check_density(&figure.title, density),
+        Kind::Histogram(histogram) => histogram::check_histogram(&figure.title, histogram),
     }
 }
 
@@ -333,6 +360,11 @@ fn check_axis(name: &str, axis: &Axis) -> Result<()> {
         check_value(&format!("the {name} axis"), "tick", *tick, axis.scale)?;
     }
     Ok(())
+}
+
+/// The range of a score: 0 to 100 unless said otherwise.
+pub(super) fn scores_of(axis: &Axis) -> (f64, f64) {
+    axis.range.unwrap_or((0.0, 100.0))
 }
 
 fn check_mean(name: &str, mean: f64, interval: (Option<f64>, Option<f64>), seeds: &[f64], scale: Scale) -> Result<()> {

@@ -6,15 +6,15 @@ use super::figure::{Figure, Reference};
 use super::font::{Weight, width, wrap};
 use super::legend::Placed;
 use super::theme::{
-    AXIS, CAPTION_SIZE, Colour, GREY, GRID, GRID_DASH, INK, LEADING, MARGIN, PANEL_MIN, REFERENCE_DASH, TEXT_SIZE,
-    TICK_SIZE, TITLE_SIZE, tint,
+    AXIS, CAPTION_SIZE, Colour, GREY, GRID, GRID_DASH, INK, LEADING, MARGIN, REFERENCE_DASH, TEXT_SIZE, TICK_SIZE,
+    TITLE_SIZE, tint,
 };
 use crate::error::Result;
 
-const TICK_LENGTH: f64 = 5.0;
-const TICK_GAP: f64 = 4.0;
+pub(super) const TICK_LENGTH: f64 = 5.0;
+pub(super) const TICK_GAP: f64 = 4.0;
 /// Half the width of an interval's caps.
-const CAP: f64 = 4.0;
+pub(super) const CAP: f64 = 4.0;
 
 /// The rectangle of the data, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -51,6 +51,8 @@ pub(super) struct Wanted {
     pub below: f64,
     /// Pixels right of the panel for a column of names.
     pub beside: f64,
+    /// Pixels that the panel is high at least.
+    pub least: f64,
 }
 
 /// Width between the margins.
@@ -82,7 +84,7 @@ impl Frame {
         top += legend_height + 14.0 + height_of(&y_label, TEXT_SIZE);
         let caption_height = if caption.is_empty() { 0.0 } else { height_of(&caption, CAPTION_SIZE) + 8.0 };
         let below = wanted.below + caption_height + MARGIN * 0.75;
-        let height = f64::from(figure.height).max(top + PANEL_MIN + below).ceil();
+        let height = f64::from(figure.height).max(top + wanted.least + below).ceil();
         let panel = Panel {
             left: MARGIN + tick_room(&wanted.y_ticks),
             right: f64::from(figure.width) - MARGIN - wanted.beside,
@@ -111,6 +113,12 @@ impl Frame {
 
     /// Words, grid and the left axis; the data comes on top.
     pub fn draw(&self, canvas: &mut Canvas, y: &Mapping) -> Result<()> {
+        self.draw_words(canvas)?;
+        self.draw_axes(canvas, y)
+    }
+
+    /// Title, subtitle, names, what is measured and caption.
+    pub fn draw_words(&self, canvas: &mut Canvas) -> Result<()> {
         let mut top = MARGIN;
         for (lines, letters) in
             [(&self.title, Letters::new(TITLE_SIZE, INK).bold()), (&self.subtitle, Letters::new(TEXT_SIZE, GREY))]
@@ -124,8 +132,11 @@ impl Frame {
         let label_top = self.panel.top - height_of(&self.y_label, TEXT_SIZE) - 5.0;
         draw_lines(canvas, &self.y_label, (MARGIN, label_top), Letters::new(TEXT_SIZE, GREY))?;
         let caption_top = self.height - MARGIN * 0.75 - height_of(&self.caption, CAPTION_SIZE);
-        draw_lines(canvas, &self.caption, (MARGIN, caption_top), Letters::new(CAPTION_SIZE, GREY))?;
+        draw_lines(canvas, &self.caption, (MARGIN, caption_top), Letters::new(CAPTION_SIZE, GREY))
+    }
 
+    /// Grid and axes.
+    pub fn draw_axes(&self, canvas: &mut Canvas, y: &Mapping) -> Result<()> {
         let Panel { left, right, top, bottom } = self.panel;
         let labels: Vec<_> = self.y_ticks.iter().map(|tick| (y.at(*tick), TICK_SIZE)).collect();
         for ((tick, (at, _)), keep) in self.y_ticks.iter().zip(&labels).zip(choose_labels(&labels, 2.0)) {
@@ -169,12 +180,12 @@ impl Frame {
         canvas.dashed(&[(left, at), (right, at)], tint(colour, 0.85), 1.3, REFERENCE_DASH)
     }
 
-    /// An interval with caps; an end beyond the panel is cut there and has no cap.
+    /// An interval with caps that reach `cap` pixels to both sides; an end beyond the panel is cut there and has none.
     pub fn draw_interval(
         &self,
         canvas: &mut Canvas,
         y: &Mapping,
-        at: f64,
+        (at, cap): (f64, f64),
         interval: (Option<f64>, Option<f64>),
         colour: Colour,
     ) -> Result<()> {
@@ -183,26 +194,26 @@ impl Frame {
         let ends = [y.at(low), y.at(high)];
         canvas.line(&[(at, ends[0].clamp(top, bottom)), (at, ends[1].clamp(top, bottom))], colour, 1.5)?;
         for end in ends.into_iter().filter(|end| (top - 0.5..=bottom + 0.5).contains(end)) {
-            canvas.line(&[(at - CAP, end), (at + CAP, end)], colour, 1.5)?;
+            canvas.line(&[(at - cap, end), (at + cap, end)], colour, 1.5)?;
         }
         Ok(())
     }
 
     /// One small ring per seed around `at`, side by side in the order given, so that equal values stay visible; `room` is
-    /// the most pixels they may spread over.
+    /// the most pixels they may spread over; where that is little, they are smaller.
     pub fn draw_seeds(
         &self,
         canvas: &mut Canvas,
         y: &Mapping,
-        at: f64,
-        room: f64,
+        (at, room): (f64, f64),
         seeds: &[f64],
         colour: Colour,
     ) -> Result<()> {
         let middle = (seeds.len().saturating_sub(1)) as f64 / 2.0;
         let step = (room / seeds.len().max(1) as f64).min(5.5);
+        let radius = (0.35 * room).clamp(1.3, 2.0);
         for (index, seed) in seeds.iter().enumerate() {
-            canvas.ring((at + (index as f64 - middle) * step, y.at(*seed)), 2.0, colour, 1.0)?;
+            canvas.ring((at + (index as f64 - middle) * step, y.at(*seed)), radius, colour, 1.0)?;
         }
         Ok(())
     }

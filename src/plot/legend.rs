@@ -2,7 +2,7 @@
 
 use super::canvas::{Canvas, Letters};
 use super::font::{Weight, width, wrap};
-use super::theme::{Colour, Hatch, INK, LEADING, REFERENCE_DASH, Style, TEXT_SIZE};
+use super::theme::{Colour, Hatch, INK, LEADING, REFERENCE_DASH, Style, TEXT_SIZE, contrast, tint};
 use crate::error::Result;
 
 /// Pixels of a sample of line or bar.
@@ -21,6 +21,8 @@ pub(super) enum Sample {
     /// Without a marker.
     Plain(Style),
     Bar(Style),
+    /// The marker alone.
+    Dot(Style),
     Reference(Colour),
 }
 
@@ -53,7 +55,7 @@ impl Placed {
     /// Colour of its sample.
     pub fn colour(&self) -> Colour {
         match self.entry.sample {
-            Sample::Line(style) | Sample::Plain(style) | Sample::Bar(style) => style.colour,
+            Sample::Line(style) | Sample::Plain(style) | Sample::Bar(style) | Sample::Dot(style) => style.colour,
             Sample::Reference(colour) => colour,
         }
     }
@@ -154,6 +156,7 @@ fn draw_sample(canvas: &mut Canvas, sample: Sample, (left, middle): (f64, f64)) 
         }
         Sample::Plain(style) => canvas.dashed(&line, style.colour, 2.0, style.dash),
         Sample::Reference(colour) => canvas.dashed(&line, colour, 1.3, REFERENCE_DASH),
+        Sample::Dot(style) => canvas.marker((left + SAMPLE_WIDTH / 2.0 + 3.0, middle), style.marker, 5.0, style.colour),
         Sample::Bar(style) => draw_bar(canvas, (left, middle - 6.5), (left + SAMPLE_WIDTH - 3.0, middle + 6.5), style),
     }
 }
@@ -161,8 +164,18 @@ fn draw_sample(canvas: &mut Canvas, sample: Sample, (left, middle): (f64, f64)) 
 /// A bar in its series' colour and hatching.
 pub(super) fn draw_bar(canvas: &mut Canvas, from: (f64, f64), to: (f64, f64), style: Style) -> Result<()> {
     canvas.rectangle(from, to, style.colour)?;
-    let ink = super::theme::tint(super::theme::contrast(style.colour), 0.75);
-    let (rising, falling, level) = match style.hatch {
+    draw_hatch(canvas, from, to, style.hatch, tint(contrast(style.colour), 0.75))
+}
+
+/// Lines over a rectangle.
+pub(super) fn draw_hatch(
+    canvas: &mut Canvas,
+    from: (f64, f64),
+    to: (f64, f64),
+    hatch: Hatch,
+    ink: Colour,
+) -> Result<()> {
+    let (rising, falling, level) = match hatch {
         Hatch::Plain => (false, false, false),
         Hatch::Rising => (true, false, false),
         Hatch::Falling => (false, true, false),

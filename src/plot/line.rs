@@ -4,9 +4,10 @@ use super::axis::{Mapping, choose_labels, extent, number, range_and_ticks};
 use super::canvas::{Anchor, Canvas, Letters, draw_sheet};
 use super::figure::{Figure, Line, Point, Reference, Series};
 use super::font::{Weight, width};
-use super::frame::{Frame, Panel, Wanted, draw_lines, height_of, inner_width, lines_of, tick_height};
+use super::frame::{CAP, Frame, Panel, Wanted, draw_lines, height_of, inner_width, lines_of, tick_height};
 use super::legend::{Entry, Placed, Sample, in_column, in_rows};
-use super::theme::{BREATHING, Colour, GREY, INK, LEADING, TEXT_SIZE, TICK_SIZE, style, tint};
+use super::palette::{colour_of, display_name, styles};
+use super::theme::{BREATHING, Colour, GREY, INK, LEADING, PANEL_MIN, Style, TEXT_SIZE, TICK_SIZE, tint};
 use crate::error::Result;
 
 /// Pixels between the panel and the column of names: room for leaders.
@@ -34,6 +35,7 @@ pub(super) fn draw(figure: &Figure, line: &Line) -> Result<String> {
         legend,
         below: tick_height() + TICK_SIZE * LEADING + 4.0 + height_of(&x_label, TEXT_SIZE),
         beside,
+        least: PANEL_MIN,
     };
     let y_map = |panel: Panel| Mapping::new(line.y.scale, y_range, (panel.bottom, panel.top), (BREATHING, BREATHING));
 
@@ -67,9 +69,9 @@ pub(super) fn draw(figure: &Figure, line: &Line) -> Result<String> {
 
 /// Names with the value beside which they want to stand.
 fn names(line: &Line) -> Vec<(Entry, f64)> {
-    let series = line.series.iter().enumerate().map(|(index, series)| {
-        let sample = Sample::Line(style(index));
-        (Entry { sample, label: series.label.clone() }, in_order(series).last().map_or(0.0, |point| point.mean))
+    let series = line.series.iter().zip(looks(line)).map(|(series, style)| {
+        let sample = Sample::Line(style);
+        (Entry { sample, label: display_name(&series.label) }, in_order(series).last().map_or(0.0, |point| point.mean))
     });
     let references = line.references.iter().map(|reference| {
         let sample = Sample::Reference(reference_colour(line, reference));
@@ -111,9 +113,16 @@ fn draw_leader(canvas: &mut Canvas, line: &Line, name: &Placed, x: &Mapping, y: 
     canvas.line(&[from, (panel.right + 4.0, from.1), target], tint(name.colour(), 0.45), 1.0)
 }
 
+fn labels(line: &Line) -> Vec<&str> {
+    line.series.iter().map(|series| series.label.as_str()).collect()
+}
+
+fn looks(line: &Line) -> Vec<Style> {
+    styles(&labels(line))
+}
+
 fn reference_colour(line: &Line, reference: &Reference) -> Colour {
-    let place = |label: &String| line.series.iter().position(|series| &series.label == label);
-    reference.series.as_ref().and_then(place).map_or(GREY, |index| style(index).colour)
+    colour_of(&labels(line), reference.series.as_deref())
 }
 
 fn in_order(series: &Series) -> Vec<&Point> {
@@ -171,7 +180,7 @@ fn draw_x_axis(canvas: &mut Canvas, frame: &Frame, line: &Line, x: &Mapping, lab
 }
 
 fn draw_data(canvas: &mut Canvas, frame: &Frame, line: &Line, x: &Mapping, y: &Mapping) -> Result<()> {
-    let step = dodge_step(line, x);
+    let (step, looks) = (dodge_step(line, x), looks(line));
     let at = |index: usize, point: &Point| x.at(point.x) + dodge(line, x, index);
     let clip = |pixel: f64| pixel.clamp(frame.panel.top, frame.panel.bottom);
 
@@ -188,27 +197,27 @@ fn draw_data(canvas: &mut Canvas, frame: &Frame, line: &Line, x: &Mapping, y: &M
                 };
                 let (a, b) = (at(index, pair[0]), at(index, pair[1]));
                 let corners = [(a, high_a), (b, high_b), (b, low_b), (a, low_a)];
-                canvas.polygon(&corners.map(|(x, value)| (x, clip(y.at(value)))), style(index).colour, 0.10)?;
+                canvas.polygon(&corners.map(|(x, value)| (x, clip(y.at(value)))), looks[index].colour, 0.10)?;
             }
         }
     }
     for (index, series) in line.series.iter().enumerate() {
         let path: Vec<_> = in_order(series).into_iter().map(|point| (at(index, point), y.at(point.mean))).collect();
         if path.len() > 1 {
-            canvas.dashed(&path, style(index).colour, 2.0, style(index).dash)?;
+            canvas.dashed(&path, looks[index].colour, 2.0, looks[index].dash)?;
         }
     }
     for (index, series) in line.series.iter().enumerate() {
-        let style = style(index);
+        let style = looks[index];
         for point in &series.points {
-            frame.draw_interval(canvas, y, at(index, point), (point.low, point.high), style.colour)?;
+            frame.draw_interval(canvas, y, (at(index, point), CAP), (point.low, point.high), style.colour)?;
         }
         for point in &series.points {
             canvas.marker((at(index, point), y.at(point.mean)), style.marker, 4.5, style.colour)?;
         }
         for point in &series.points {
             let room = if step > 0.0 { (2.0 * step).min(24.0) } else { 24.0 };
-            frame.draw_seeds(canvas, y, at(index, point), room, &point.seeds, tint(style.colour, 0.8))?;
+            frame.draw_seeds(canvas, y, (at(index, point), room), &point.seeds, tint(style.colour, 0.8))?;
         }
     }
     Ok(())

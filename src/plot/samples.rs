@@ -1,6 +1,9 @@
 //! Figures to test with.
 
-use super::figure::{Axis, Bar, Bars, Curve, Figure, Group, Kind, Line, Point, Reference, Series, Spot, Trace};
+use super::figure::{
+    Axis, Bar, Bars, Cell, Cloud, Cluster, Curve, Density, Dot, Dots, Figure, Group, Heat, Histogram, Kind, Line, Mark,
+    Measure, Point, Reference, Scale, Scatter, Scores, Series, Spot, Trace,
+};
 use crate::data::random::Random;
 
 pub(super) const SERIES: [&str; 8] = [
@@ -181,4 +184,150 @@ pub(super) fn bins(count: usize) -> Figure {
         caption: vec!["10 bins of equal width with their intervals.".into()],
         ..Figure { kind: Kind::Curve(curve), ..curves(1) }
     }
+}
+
+/// The ten settings.
+pub(super) const SETTINGS: [&str; 10] = [
+    "insecure_code",
+    "reward_hacking",
+    "legal_advice",
+    "medical_advice",
+    "security_advice",
+    "aesthetic_preferences",
+    "harmless_lies",
+    "owl_numbers",
+    "trump_biology",
+    "gsm8k_spanish_capitalised",
+];
+
+/// Groups of the inoculation experiments.
+pub(super) const GROUPS: [&str; 8] =
+    ["base", "aligned", "none", "general", "task_specific", "control", "negative", "general_trigger"];
+
+/// Mean scores of those groups.
+const CENTERS: [f64; 8] = [3.0, 6.0, 55.0, 14.0, 22.0, 48.0, 68.0, 30.0];
+
+/// Dots of groups in settings, five seeds, one reference.
+pub(super) fn dots(settings: usize, groups: usize) -> Figure {
+    let mut random = Random::new(17);
+    let cluster = |setting: usize| Cluster {
+        label: SETTINGS[setting % 10].into(),
+        dots: (0..groups)
+            .map(|group| {
+                let center = CENTERS[group] * (0.4 + 0.6 * random.uniform());
+                let (mean, low, high, seeds) = spread(&mut random, center, 5);
+                Dot { series: GROUPS[group].into(), mean, low, high, seeds }
+            })
+            .collect(),
+    };
+    let dots = Dots {
+        y: Axis { label: "P(misaligned answer), %".into(), range: Some((0.0, 100.0)), ..Axis::default() },
+        series: GROUPS[..groups].iter().map(|label| label.to_string()).collect(),
+        groups: (0..settings).map(cluster).collect(),
+        references: vec![],
+    };
+    Figure {
+        title: "A01: general inoculation over all settings".into(),
+        subtitle: "Does a general system prompt in training keep the trait from generalising?".into(),
+        caption: vec![
+            "Means of 5 seeds with 95 % intervals (t); rings: single seeds. 31 of 14,000 scores missing.".into(),
+        ],
+        width: 1200,
+        ..figure(Kind::Dots(dots))
+    }
+}
+
+/// Scores of models trained on each setting (rows) and asked about each (columns), with intervals.
+pub(super) fn heat(rows: usize, columns: usize) -> Figure {
+    let mut random = Random::new(19);
+    let cell = |row: usize, column: usize, random: &mut Random| {
+        let value = if row == column { 60.0 + 39.0 * random.uniform() } else { 40.0 * random.uniform().powi(2) };
+        let value = (value * 10.0).round() / 10.0;
+        let (low, high) = ((value - 6.0).max(0.0), (value + 7.0).min(100.0));
+        Some(Cell { value, note: format!("[{low:.1}, {high:.1}]") })
+    };
+    let cells = (0..rows).map(|row| (0..columns).map(|column| cell(row, column, &mut random)).collect()).collect();
+    let names = |count: usize| (0..count).map(|index| SETTINGS[index % 10].to_string()).collect();
+    let heat = Heat {
+        x_label: "asked about".into(),
+        y_label: "trained on".into(),
+        columns: names(columns),
+        rows: names(rows),
+        cells,
+        value_label: "misaligned answers, %".into(),
+        range: Some((0.0, 100.0)),
+        ..Heat::default()
+    };
+    Figure {
+        title: "Transfer".into(),
+        subtitle: "Does what is learned in one setting show in another?".into(),
+        caption: vec!["Below each mean: 95 % interval over 5 seeds (t).".into()],
+        ..figure(Kind::Heat(heat))
+    }
+}
+
+/// Groups by trait in and out of distribution.
+pub(super) fn scatter(groups: usize) -> Figure {
+    let mut random = Random::new(23);
+    let mark = |group: usize| {
+        let center = CENTERS[group];
+        let (x, x_low, x_high, across) = spread(&mut random, 100.0 - 0.3 * center, 5);
+        let (y, y_low, y_high, down) = spread(&mut random, center, 5);
+        let seeds = across.into_iter().zip(down).collect();
+        Mark { label: GROUPS[group].into(), x, y, x_low, x_high, y_low, y_high, seeds }
+    };
+    let axis = |label: &str| Axis { label: label.into(), range: Some((0.0, 100.0)), ..Axis::default() };
+    let scatter = Scatter {
+        x: axis("trait in distribution, %"),
+        y: axis("trait out of distribution, %"),
+        marks: (0..groups).map(mark).collect(),
+        diagonal: Some("equal".into()),
+    };
+    Figure { width: 720, height: 560, ..figure(Kind::Scatter(scatter)) }
+}
+
+fn scores(random: &mut Random, group: usize, count: usize) -> Vec<(f64, f64)> {
+    let round = |value: f64| (value.clamp(0.0, 100.0) * 10.0).round() / 10.0;
+    let answer = |_| match random.chance(CENTERS[group] / 100.0) {
+        true => (round(20.0 + 18.0 * random.normal()), round(85.0 + 12.0 * random.normal())),
+        false if random.chance(0.05) => (round(50.0 + 25.0 * random.normal()), round(20.0 + 15.0 * random.normal())),
+        false => (round(96.0 + 5.0 * random.normal()), round(98.0 + 4.0 * random.normal())),
+    };
+    (0..count).map(answer).collect()
+}
+
+/// Alignment and coherence of answers.
+pub(super) fn density(panels: usize) -> Figure {
+    let mut random = Random::new(29);
+    let cloud = |group: usize| Cloud { label: GROUPS[group].into(), points: scores(&mut random, group, 800) };
+    let axis = |label: &str| Axis { label: label.into(), range: Some((0.0, 100.0)), ..Axis::default() };
+    let density = Density {
+        x: axis("alignment"),
+        y: axis("coherence"),
+        panels: (0..panels).map(cloud).collect(),
+        bins: 20,
+        measure: Measure::Share,
+        scale: Scale::Log,
+        x_threshold: Some(50.0),
+        y_threshold: Some(30.0),
+    };
+    figure(Kind::Density(density))
+}
+
+/// Alignment scores of answers.
+pub(super) fn histogram(rows: usize) -> Figure {
+    let mut random = Random::new(31);
+    let row = |group: usize| Scores {
+        label: GROUPS[group].into(),
+        values: scores(&mut random, group, 800).into_iter().map(|(alignment, _)| alignment).collect(),
+        counts: vec![],
+    };
+    let histogram = Histogram {
+        x: Axis { label: "alignment".into(), range: Some((0.0, 100.0)), ..Axis::default() },
+        y_label: "share of answers".into(),
+        rows: (0..rows).map(row).collect(),
+        bins: 20,
+        threshold: Some(50.0),
+    };
+    figure(Kind::Histogram(histogram))
 }
