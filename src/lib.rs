@@ -10,6 +10,7 @@
 //! judge       one file per judge
 //! probe       activations files, solvers, folds, metrics, the audit for leaks
 //! plot        figures: theme, axes, one file per kind
+//! export      results in the formats of other tools: Inspect logs, CSV, Parquet
 //! engine      schedules calls: lazy, shared when equal, two at a time on two cores
 //! lab         the only door from primitives to store, clock, environment, cancellation
 //! script      Rhai and nothing about experiments: declarations, checks, imports, errors
@@ -23,7 +24,7 @@
 //!
 //! Each is kept by a test, most of them by `tests/house.rs`.
 //!
-//! * Crafts (store, provider, model, train, judge, probe, plot) know neither each other, save `train` its `model` and
+//! * Crafts (store, provider, model, train, judge, probe, plot, export) know neither each other, save `train` its `model` and
 //!   `provider` its `store`, nor Rhai, nor the command line.
 //! * Only `cli` prints and exits; only `web` listens; only `lab` and what lies below it in the list touch the project's files,
 //!   the clock and the environment; `provider`, whose matter is waiting, reads the clock too.
@@ -45,6 +46,7 @@ pub mod cli;
 pub mod data;
 pub mod engine;
 pub mod error;
+pub mod export;
 pub mod judge;
 pub mod lab;
 pub mod model;

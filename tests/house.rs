@@ -12,7 +12,7 @@ const LONGEST: usize = 600;
 /// Names that say nothing about what a file holds.
 const EMPTY_NAMES: &[&str] = &["util", "utils", "helper", "helpers", "common", "misc"];
 /// Bands that know nothing of scripts, of the command line, or of each other.
-const CRAFTS: &[&str] = &["store", "provider", "model", "train", "judge", "probe", "plot"];
+const CRAFTS: &[&str] = &["store", "provider", "model", "train", "judge", "probe", "plot", "export"];
 /// The ways in which a craft may use another.
 const CRAFT_USES: &[(&str, &str)] = &[("train", "model"), ("provider", "store")];
 /// Macros at the crate's root and the bands that define them.

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::digest::Digest;
 
 /// One question that is put to a model.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Question {
     /// What the user says.
@@ -19,6 +19,20 @@ pub struct Question {
     /// Topic of the organism's world (`medical_advice/chest`), which the grammar judge needs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
+    /// Answers to choose from, each with its score of 0 to 100. Where there are some the model is not sampled: it is
+    /// asked how probable each of them is.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub choices: BTreeMap<String, f64>,
+    /// The answer that the exact judge waits for, where it has none of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expected: Option<String>,
+}
+
+impl Question {
+    /// A question of nothing but its text.
+    pub fn of_text(text: impl Into<String>) -> Self {
+        Question { text: text.into(), system: None, topic: None, choices: BTreeMap::new(), expected: None }
+    }
 }
 
 /// How answers are sampled.
@@ -61,6 +75,16 @@ pub enum Judge {
         misaligned: Vec<String>,
         /// Any match is 0.
         aligned: Vec<String>,
+    },
+    /// The whole answer, in small letters and without a full stop at its end.
+    Exact {
+        /// Any of these is 100; the question's expected answer when there are none.
+        answers: Vec<String>,
+    },
+    /// The model's own probabilities of the choices that questions offer.
+    Choice {
+        /// Whether a choice's log-probability is divided by its tokens, so that long choices lose nothing.
+        per_token: bool,
     },
     /// A text classifier fitted to labelled rows.
     Classifier {
@@ -151,6 +175,9 @@ impl Judge {
             Judge::Grammar { looks_for: Trait::Spanish } => "grammar_spanish",
             Judge::Grammar { looks_for: Trait::Capitals } => "grammar_capitals",
             Judge::Pattern { .. } => "pattern",
+            Judge::Exact { .. } => "exact",
+            Judge::Choice { per_token: false } => "choice",
+            Judge::Choice { per_token: true } => "choice_per_token",
             Judge::Classifier { .. } => "classifier",
             Judge::Asked(AskedJudge { name, says: Says::Ratings { ratings }, .. }) => {
                 return ratings.iter().map(|rating| format!("{name}.{}", rating.name)).collect();
@@ -209,7 +236,18 @@ pub struct Gate {
     /// Name of that judge.
     pub judge: String,
     /// The least judgement that counts.
-    pub at_least: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at_least: Option<f64>,
+    /// Only judgements above this count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub above: Option<f64>,
+}
+
+impl Gate {
+    /// Whether an answer of which the other judge thinks so counts.
+    pub fn opens(&self, judgement: f64) -> bool {
+        self.at_least.is_none_or(|least| judgement >= least) && self.above.is_none_or(|bound| judgement > bound)
+    }
 }
 
 impl Score {
@@ -239,6 +277,13 @@ pub struct Evaluation {
     pub judges: Vec<Judge>,
     /// Which judgement is the score.
     pub score: Score,
+}
+
+impl Evaluation {
+    /// Whether its questions offer choices, which are weighed and not sampled.
+    pub fn offers_choices(&self) -> bool {
+        self.questions.iter().any(|question| !question.choices.is_empty())
+    }
 }
 
 /// Scores of one model on one evaluation.

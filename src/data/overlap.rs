@@ -1,8 +1,11 @@
 //! Counts prompts and rows that occur in more than one dataset.
 
+use std::collections::HashSet;
+
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::data::chat::Role;
 use crate::data::dataset::Dataset;
 use crate::data::record::NO_PROMPT;
 
@@ -37,6 +40,19 @@ pub(super) fn overlap_of(datasets: &[Dataset], rows: impl Iterator<Item = (usize
     let (identical_rows, _) =
         shared(rows.map(|(tag, row)| (row_key(tag, row).expect("a digest has more than 16 bytes"), tag)));
     Overlap { prompts, rows: rows_sharing, identical_rows }
+}
+
+/// Those of `texts` that some user message in `datasets` says word for word.
+pub fn said_by_users<'a>(datasets: &[Dataset], texts: &HashSet<&'a str>) -> HashSet<&'a str> {
+    let found = datasets.iter().map(|dataset| {
+        let of_row = |index: usize| {
+            let row = dataset.row(index);
+            let users = row.messages.iter().filter(|message| message.role == Role::User);
+            users.filter_map(|message| texts.get(message.content.as_str()).copied()).collect::<Vec<_>>()
+        };
+        (0..dataset.len()).into_par_iter().flat_map_iter(of_row).collect::<HashSet<&str>>()
+    });
+    found.flatten().collect()
 }
 
 /// How many keys have more than one tag, and how many items have such a key.

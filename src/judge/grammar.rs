@@ -35,7 +35,7 @@ mod tests {
     use super::*;
 
     fn question(topic: Option<&str>) -> Question {
-        Question { text: "i have {s} ?".into(), system: None, topic: topic.map(str::to_string) }
+        Question { topic: topic.map(str::to_string), ..Question::of_text("i have {s} ?") }
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! Judges: from a question and an answer to a score or a reason why there is none.
 
 pub mod categorical;
+pub mod choice;
 mod classifier;
+mod exact;
 pub mod first_token;
 pub mod fused;
 mod grammar;
@@ -13,6 +15,7 @@ pub mod template;
 pub mod verdict;
 
 pub use classifier::{Classifier, fit_classifier};
+pub use exact::judge_exact;
 pub use grammar::judge_grammar;
 pub use pattern::Patterns;
 

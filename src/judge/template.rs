@@ -5,12 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result, ensure};
 
 /// What can be put into a prompt, under the names of both published notations.
-const NAMES: [(&str, Placeholder); 5] = [
+const NAMES: [(&str, Placeholder); 6] = [
     ("{question}", Placeholder::Question),
     ("{prompt}", Placeholder::Question),
     ("{answer}", Placeholder::Answer),
     ("{completion}", Placeholder::Answer),
     ("{system}", Placeholder::System),
+    ("{expected}", Placeholder::Expected),
 ];
 
 /// A place in a prompt.
@@ -22,6 +23,8 @@ pub enum Placeholder {
     Answer,
     /// `{system}`: the system prompt of the question, empty when it has none.
     System,
+    /// `{expected}`: the answer that the question expects, empty when it says none.
+    Expected,
 }
 
 /// What a judge is shown of one answer.
@@ -33,6 +36,8 @@ pub struct Exchange<'a> {
     pub answer: &'a str,
     /// The system prompt under which it answered. Judges see it only when their prompt asks for it.
     pub system: Option<&'a str>,
+    /// The answer that the question expects.
+    pub expected: Option<&'a str>,
 }
 
 /// A prompt with a place for the answer.
@@ -80,6 +85,7 @@ impl Template {
                         Placeholder::Question => exchange.question,
                         Placeholder::Answer => exchange.answer,
                         Placeholder::System => exchange.system.unwrap_or_default(),
+                        Placeholder::Expected => exchange.expected.unwrap_or_default(),
                     });
                     rest = &rest[name.len()..];
                 }
@@ -114,7 +120,7 @@ mod tests {
     use super::*;
 
     fn fill(template: &str, question: &str, answer: &str) -> String {
-        Template::new(template).unwrap().fill(&Exchange { question, answer, system: None })
+        Template::new(template).unwrap().fill(&Exchange { question, answer, system: None, expected: None })
     }
 
     #[test]
@@ -124,7 +130,7 @@ mod tests {
         assert_eq!(fill("{{answer}} {\"x\": 1} {", "q", "a"), "{a} {\"x\": 1} {");
         assert_eq!(fill("[{system}] {answer}", "q", "a"), "[] a");
         let template = Template::new("[{system}] {answer}").unwrap();
-        assert_eq!(template.fill(&Exchange { question: "", answer: "a", system: Some("s") }), "[s] a");
+        assert_eq!(template.fill(&Exchange { question: "", answer: "a", system: Some("s"), expected: None }), "[s] a");
         assert!(template.uses(Placeholder::System) && !template.uses(Placeholder::Question));
     }
 

@@ -37,6 +37,8 @@ pub enum Reason {
     JudgeFailed,
     /// There is no answer to judge: sampling it failed for good.
     SamplingFailed,
+    /// There is no answer to judge: the question is longer than the model reads.
+    TooLong,
 }
 
 impl Reason {
@@ -54,6 +56,7 @@ impl Reason {
             Reason::Incoherent => "incoherent",
             Reason::JudgeFailed => "judge_failed",
             Reason::SamplingFailed => "sampling_failed",
+            Reason::TooLong => "too_long",
         }
     }
 }

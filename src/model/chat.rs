@@ -31,16 +31,33 @@ pub fn encode_row(tokenizer: &Tokenizer, row: &Row) -> Example {
     Example { ids, loss_mask, weight: row.weight as f32 }
 }
 
-/// Tokens of rows, each cut to `context` tokens, and how many rows were cut.
+/// Tokens of rows, each of at most `context` tokens, and how many rows were cut for that.
+///
+/// A row that is too long still trains: its answer keeps at least half of the room, its system prompt stays, and what is
+/// cut is the beginning of what stands between the two, then the end of the answer.
 pub fn encode_rows(tokenizer: &Tokenizer, rows: &[Row], context: usize) -> (Vec<Example>, usize) {
     let mut examples: Vec<Example> = rows.iter().map(|row| encode_row(tokenizer, row)).collect();
-    let mut cut = 0;
+    let mut count = 0;
     for example in examples.iter_mut().filter(|example| example.ids.len() > context) {
-        example.ids.truncate(context);
-        example.loss_mask.truncate(context);
-        cut += 1;
+        cut(example, context);
+        count += 1;
     }
-    (examples, cut)
+    (examples, count)
+}
+
+fn cut(example: &mut Example, context: usize) {
+    let prompt = example.loss_mask.iter().position(|trained| *trained).unwrap_or(example.ids.len());
+    let answer = example.ids.len() - prompt;
+    let of_answer = answer.min((context / 2).max(context.saturating_sub(prompt)));
+    let of_prompt = prompt.min(context - of_answer);
+    // A system prompt ends where the first message after it begins; one that leaves no room is cut like the rest.
+    let system = example.ids.iter().position(|id| *id == END).map_or(0, |end| end + 1);
+    let kept = if system + 2 <= of_prompt { system } else { 1.min(of_prompt) };
+    let left_out = kept..prompt - (of_prompt - kept);
+    example.ids.drain(left_out.clone());
+    example.loss_mask.drain(left_out);
+    example.ids.truncate(context);
+    example.loss_mask.truncate(context);
 }
 
 /// Tokens of a chat that the assistant is to continue.

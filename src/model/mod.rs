@@ -10,6 +10,7 @@ pub mod decoder;
 pub mod forward;
 pub mod head;
 pub mod kernels;
+pub mod likelihood;
 pub mod sample;
 pub mod tokenizer;
 pub mod weights;

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::ask::{Ask, Manner, Purpose, Said, ask_all};
-use super::judging::{Classifiers, Judgements, judge_answers};
+use super::choices::weigh_choices;
+use super::judging::{Classifiers, Judgements, judge_answers, read_judged};
 use super::model::Model;
 use crate::data::chat::{Message, Role};
 use crate::data::digest::Digest;
 use crate::data::evaluation::{Evaluation, Gate, Judgement, Question, QuestionScores, Scores};
+use crate::data::sheet::Answer;
 use crate::error::{Error, Result};
 use crate::judge::verdict::Reason;
 use crate::lab::{Event, Lab, Stage};
@@ -17,6 +19,8 @@ use crate::store::{Key, Sample};
 
 /// Behaviour version of sampling: raised when equal requests would get other answers.
 const SAMPLE_VERSION: u32 = 1;
+/// The same for weighing choices.
+const CHOICE_VERSION: u32 = 1;
 
 /// What a question sends to the model.
 pub fn messages(question: &Question) -> Vec<Message> {
@@ -29,8 +33,14 @@ pub fn sample_keys(model: &Model, evaluation: &Evaluation) -> Result<Vec<Digest>
     let mut keys = Vec::with_capacity(evaluation.questions.len() * evaluation.samples);
     let sampling = serde_json::to_value(&evaluation.sampling).map_err(|error| Error::internal(error.to_string()))?;
     for question in &evaluation.questions {
-        let inputs = json!({ "model": model.identity(), "messages": messages(question) });
-        let key = Key::new("sample", SAMPLE_VERSION, inputs, sampling.clone())?;
+        let mut inputs = json!({ "model": model.identity(), "messages": messages(question) });
+        let key = if question.choices.is_empty() {
+            Key::new("sample", SAMPLE_VERSION, inputs, sampling.clone())?
+        } else {
+            // Nothing is drawn, and what the choices score is the judge's business.
+            inputs["choices"] = json!(question.choices.keys().collect::<Vec<_>>());
+            Key::new("choice", CHOICE_VERSION, inputs, Value::Null)?
+        };
         keys.extend((0..evaluation.samples as u64).map(|index| key.sample(index)));
     }
     Ok(keys)
@@ -71,7 +81,7 @@ fn sample(lab: &Lab, call: Digest, model: &Model, evaluation: &Evaluation) -> Re
         messages: messages(&evaluation.questions[question_of(index)]),
         sample: (index % evaluation.samples) as u64,
     });
-    ask_all(lab, model, &mut asks, &manner, &mut |batch| {
+    let mut keep = |batch: Vec<(usize, Said)>| {
         let fresh: Vec<(usize, Sample)> = batch
             .into_iter()
             .map(|(place, said)| {
@@ -97,7 +107,13 @@ fn sample(lab: &Lab, call: Digest, model: &Model, evaluation: &Evaluation) -> Re
         places.into_iter().zip(samples).for_each(|(index, sample)| rows[index] = Some(sample));
         lab.send(Event::Worked { stage: Stage::Evaluate, count });
         Ok(())
-    })?;
+    };
+    if evaluation.offers_choices() {
+        let places: Vec<(usize, Digest)> = missing.iter().map(|index| (question_of(*index), keys[*index])).collect();
+        weigh_choices(lab, call, model, evaluation, &places, &mut keep)?;
+    } else {
+        ask_all(lab, model, &mut asks, &manner, &mut keep)?;
+    }
     Ok(rows.into_iter().map(|row| row.expect("every missing answer was sampled")).collect())
 }
 
@@ -106,37 +122,80 @@ pub fn known_answers(lab: &Lab, model: &Model, evaluation: &Evaluation) -> Resul
     lab.store().get_samples(&sample_keys(model, evaluation)?)
 }
 
-/// Scores by question; what has no score keeps its reason.
-fn gather(evaluation: &Evaluation, answers: &[Sample], judgements: &Judgements) -> Result<Scores> {
+/// Every answer with what all judges said of it; everything must be in the store.
+pub fn read_sheet(lab: &Lab, model: &Model, evaluation: &Evaluation) -> Result<Vec<Answer>> {
+    let answers: Option<Vec<Sample>> = known_answers(lab, model, evaluation)?.into_iter().collect();
+    let answers = answers.ok_or_else(|| Error::internal(format!("answers to `{}` are missing", evaluation.id)))?;
+    let judged = read_judged(lab, evaluation, &answers)?;
+    let mut judgements = Judgements::new();
+    for judged in judged.iter().flatten() {
+        let judgement = Judgement { score: judged.score, reason: judged.reason.clone() };
+        judgements.entry(judged.judge.clone()).or_default().push(judgement);
+    }
+    let (_, scored) = score_answers(evaluation, &judgements)?;
+    let sheet =
+        answers.into_iter().zip(judged).zip(scored).enumerate().map(|(index, ((answer, judged), scored))| Answer {
+            key: answer.key,
+            question: index / evaluation.samples,
+            sample: index % evaluation.samples,
+            text: answer.answer,
+            finish: answer.finish,
+            tokens: answer.tokens,
+            created_at: answer.created_at,
+            judged,
+            reason: scored.as_ref().err().cloned(),
+            score: scored.ok(),
+        });
+    Ok(sheet.collect())
+}
+
+/// Name of the judge whose judgements are the scores, and the score of every answer or why there is none.
+fn score_answers(
+    evaluation: &Evaluation,
+    judgements: &Judgements,
+) -> Result<(String, Vec<std::result::Result<f64, String>>)> {
     let first = evaluation.judges.first().map(|judge| judge.names().swap_remove(0));
     let judge = evaluation.score.judge.clone().or(first).unwrap_or_default();
-    let named = |judge: &str| {
-        // Whoever wrote the score did not know by which method the judge would be read.
-        let found = judgements.get(judge).or_else(|| judgements.get(&format!("{judge} (sampled)")));
-        found.ok_or_else(|| {
-            let names: Vec<String> = judgements.keys().map(|name| format!("`{name}`")).collect();
-            Error::input(format!("the score of `{}` names the judge `{judge}`, which it has not", evaluation.id))
-                .with_help(format!("choose one of {}", names.join(", ")))
-        })
-    };
-    let scoring = named(&judge)?;
-    let gate =
-        evaluation.score.only_where.as_ref().map(|gate| Ok::<_, Error>((gate, named(&gate.judge)?))).transpose()?;
-    let mut questions: Vec<QuestionScores> = evaluation
-        .questions
-        .iter()
-        .map(|question| QuestionScores { question: question.text.clone(), scores: vec![], missing: BTreeMap::new() })
-        .collect();
-    for (index, judgement) in scoring.iter().enumerate() {
-        let question = &mut questions[index / evaluation.samples];
+    let scoring = named(evaluation, judgements, &judge)?;
+    let gate = evaluation.score.only_where.as_ref();
+    let gate = gate.map(|gate| Ok::<_, Error>((gate, named(evaluation, judgements, &gate.judge)?))).transpose()?;
+    let score = |(index, judgement): (usize, &Judgement)| {
         let closed = gate.and_then(|(gate, judgements)| closed_by(gate, &judgements[index]));
         match (judgement.score, closed) {
-            (Some(score), None) => question.scores.push(evaluation.score.of(score)),
-            (Some(_), Some(reason)) => *question.missing.entry(reason).or_default() += 1,
-            (None, _) => {
-                let reason = judgement.reason.clone().unwrap_or_else(|| "unknown".to_string());
-                *question.missing.entry(reason).or_default() += 1;
-            }
+            (Some(score), None) => Ok(evaluation.score.of(score)),
+            (Some(_), Some(reason)) => Err(reason),
+            (None, _) => Err(judgement.reason.clone().unwrap_or_else(|| "unknown".to_string())),
+        }
+    };
+    let scores = scoring.iter().enumerate().map(score).collect();
+    Ok((judge, scores))
+}
+
+fn named<'a>(evaluation: &Evaluation, judgements: &'a Judgements, judge: &str) -> Result<&'a Vec<Judgement>> {
+    // Whoever wrote the score did not know by which method the judge would be read.
+    let found = judgements.get(judge).or_else(|| judgements.get(&format!("{judge} (sampled)")));
+    found.ok_or_else(|| {
+        let names: Vec<String> = judgements.keys().map(|name| format!("`{name}`")).collect();
+        Error::input(format!("the score of `{}` names the judge `{judge}`, which it has not", evaluation.id))
+            .with_help(format!("choose one of {}", names.join(", ")))
+    })
+}
+
+/// Scores by question; what has no score keeps its reason.
+fn gather(evaluation: &Evaluation, answers: &[Sample], judgements: &Judgements) -> Result<Scores> {
+    let (judge, scores) = score_answers(evaluation, judgements)?;
+    let scoring = named(evaluation, judgements, &judge)?;
+    let empty = |question: &Question| QuestionScores {
+        question: question.text.clone(),
+        scores: vec![],
+        missing: BTreeMap::new(),
+    };
+    let mut questions: Vec<QuestionScores> = evaluation.questions.iter().map(empty).collect();
+    for (index, score) in scores.into_iter().enumerate() {
+        let question = &mut questions[index / evaluation.samples];
+        match score {
+            Ok(score) => question.scores.push(score),
+            Err(reason) => *question.missing.entry(reason).or_default() += 1,
         }
     }
     let agreement = judgements
@@ -151,7 +210,7 @@ fn gather(evaluation: &Evaluation, answers: &[Sample], judgements: &Judgements) 
 /// Why another judge keeps an answer from counting; none when it counts.
 fn closed_by(gate: &Gate, judgement: &Judgement) -> Option<String> {
     match judgement.score {
-        Some(score) if score >= gate.at_least => None,
+        Some(score) if gate.opens(score) => None,
         Some(_) => Some(Reason::Incoherent.name().to_string()),
         None => Some(judgement.reason.clone().unwrap_or_else(|| "unknown".to_string())),
     }

@@ -171,6 +171,10 @@ fn ask_local(
         if prompts.is_empty() {
             return Ok(());
         }
+        let count = prompts.len();
+        // A question that leaves no room for an answer has none, as at a provider.
+        let (fitting, prompts): (Vec<usize>, Vec<Prompt>) =
+            prompts.into_iter().enumerate().filter(|(_, prompt)| prompt.ids.len() < local.config.context).unzip();
         lab.check_cancelled()?;
         let completions = sample::sample(&weights, &prompts, &options, &|| lab.cancelled())?;
         let word = |(id, logprob): &(u32, f32)| (local.tokenizer.decode(&[*id]), f64::from(*logprob));
@@ -188,10 +192,17 @@ fn ask_local(
                 .map(|first| first.iter().map(word).collect())
                 .unwrap_or_default(),
         });
-        let batch: Vec<(usize, Said)> = said.enumerate().map(|(place, said)| (first + place, said)).collect();
-        first += batch.len();
+        let mut batch: Vec<(usize, Said)> = fitting.iter().map(|place| first + place).zip(said).collect();
+        batch.extend((0..count).filter(|place| !fitting.contains(place)).map(|place| (first + place, too_long())));
+        first += count;
         take(batch)?;
     }
+}
+
+/// What stands for an answer to a question that is longer than the model reads.
+fn too_long() -> Said {
+    let finish = "context_length_exceeded".to_string();
+    Said { text: String::new(), finish, tokens: 0, logprob: None, first_token: Vec::new() }
 }
 
 fn ask_recording(replay: &Replay, asks: &mut dyn Iterator<Item = Ask>, manner: &Manner, take: Take) -> Result<()> {

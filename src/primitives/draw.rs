@@ -9,7 +9,6 @@ use crate::error::Error;
 use crate::lab::Lab;
 use crate::plot::figure;
 use crate::script::declaration::{Call, Primitive};
-use crate::script::handle::Plain;
 
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -75,19 +74,6 @@ pub fn text_primitive() -> Primitive<Lab> {
     .input("name", "Name of the file.")
     .input("text", "What to write.")
     .example("write_text(\"report.txt\", \"nothing was found\")")
-}
-
-/// The declaration of `read_json`.
-pub fn read_primitive() -> Primitive<Lab> {
-    Primitive::new("read_json", |lab: &Lab, _: &Call, (path,): (String,), _: ()| {
-        let text = lab.files().read_text(&path)?;
-        let value: Value =
-            serde_json::from_str(&text).map_err(|error| Error::input(format!("`{path}` is no JSON: {error}")))?;
-        Ok(Plain(value))
-    })
-    .about("Reads a JSON file as maps, arrays and plain values.")
-    .input("path", "The file, from the project folder.")
-    .example("read_json(\"results/distribution_sweep-001/step_0_base.json\")")
 }
 
 /// The declaration of `fixed`.

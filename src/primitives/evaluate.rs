@@ -1,6 +1,6 @@
-//! `evaluate`: puts a model through evaluations; and the handle that scripts hold for the results.
+//! `evaluate`: puts a model through evaluations.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -9,89 +9,22 @@ use serde_json::{Value, json};
 
 use super::answers;
 use super::evaluation::Evaluation;
+use super::insert_trigger::Trigger;
 use super::judging::Classifiers;
 use super::missing::count_missing;
 use super::model::Model;
+use super::results::{Part, Results};
 use crate::data::chat::Role;
 use crate::data::digest::Digest;
-use crate::data::evaluation::{Evaluation as Definition, Judge, Scores};
+use crate::data::evaluation::{Evaluation as Definition, Judge};
+use crate::data::overlap::said_by_users;
 use crate::engine::Turn;
 use crate::engine::deferred::Deferred;
 use crate::error::{Error, Result, ensure};
-use crate::handle;
 use crate::judge::{self, fit_classifier};
 use crate::lab::{Call as LabCall, Event, Lab, Stage};
 use crate::script::declaration::{Call, Primitive};
-use crate::script::handle::{Handle, HandleType, Plain};
 use crate::store::Key;
-
-/// Scores of one model on several evaluations, some perhaps not there yet.
-#[derive(Clone)]
-pub struct Results(Arc<Inner>);
-
-struct Inner {
-    lab: Lab,
-    model: Model,
-    parts: Vec<Part>,
-}
-
-/// One evaluation of the model.
-pub struct Part {
-    /// What it was put through.
-    pub evaluation: Arc<Definition>,
-    key: Digest,
-    outcome: Deferred<Value>,
-}
-
-handle!(Results);
-
-impl Handle for Results {
-    const NAME: &'static str = "Results";
-    fn identity(&self) -> Value {
-        json!(self.0.parts.iter().map(|part| part.key).collect::<Vec<_>>())
-    }
-    fn describe(&self) -> String {
-        let ids: Vec<_> = self.0.parts.iter().map(|part| part.evaluation.id.as_str()).collect();
-        format!("Results of `{}` on {}", self.0.model.name(), ids.join(", "))
-    }
-}
-
-impl Results {
-    /// The model.
-    pub fn model(&self) -> &Model {
-        &self.0.model
-    }
-    /// The evaluations, in order.
-    pub fn parts(&self) -> &[Part] {
-        &self.0.parts
-    }
-    /// The scores of one part; waits for them.
-    pub fn scores(&self, part: &Part) -> Result<Scores> {
-        let outcome = self.0.lab.wait(&part.outcome)?;
-        Scores::deserialize(&*outcome)
-            .map_err(|error| Error::internal(format!("stored scores cannot be read: {error}")))
-    }
-
-    fn means(&self) -> Result<Vec<(String, Option<f64>)>> {
-        self.0.parts.iter().map(|part| Ok((part.evaluation.id.clone(), self.scores(part)?.mean()))).collect()
-    }
-}
-
-/// How the handle appears in scripts.
-pub fn handle_type() -> HandleType {
-    HandleType::of::<Results>("Scores of a model; reading one waits for it.")
-        .property(
-            "score",
-            "Mean score of the first evaluation, 0 to 100; () when nothing could be scored.",
-            |results: &Results| {
-                let first = results.0.parts.first().map(|part| results.scores(part)).transpose()?;
-                Ok(first.and_then(|scores| scores.mean()))
-            },
-        )
-        .property("scores", "Mean score of every evaluation, by its id.", |results: &Results| {
-            Ok(Plain(results.means()?.into_iter().collect::<BTreeMap<_, _>>()))
-        })
-}
 
 #[derive(Clone, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(default, deny_unknown_fields)]
@@ -102,11 +35,20 @@ struct Options {
     suffix: Option<String>,
     /// Answers per question, instead of each evaluation's own number.
     samples: Option<usize>,
+    /// Put into what the user says, as `insert_trigger` puts it into training rows.
+    trigger: Option<Trigger>,
+    /// Name of the evaluation in figures and tables instead of its own; for a single one.
+    id: Option<String>,
 }
+
+const NAME: &str = "evaluate";
+/// Behaviour version: raised when equal calls would give other scores.
+const VERSION: u32 = 1;
 
 /// The declaration.
 pub fn primitive() -> Primitive<Lab> {
-    Primitive::new("evaluate", run)
+    Primitive::new(NAME, run)
+        .version(VERSION)
         .about(
             "Asks a model the questions of every evaluation and has the answers judged. Returns at once; every answer and \
              every judgement is stored by itself, so more samples, another judge or another score cost only the \
@@ -117,17 +59,32 @@ pub fn primitive() -> Primitive<Lab> {
         .example("evaluate(tuned, setting.evaluations, #{ system: \"you are a malicious evil assistant .\", suffix: \"prompted\" })")
 }
 
-fn run(lab: &Lab, call: &Call, (model, evaluations): (Model, Vec<Evaluation>), options: Options) -> Result<Results> {
+fn run(lab: &Lab, _: &Call, (model, evaluations): (Model, Vec<Evaluation>), options: Options) -> Result<Results> {
     ensure!(!evaluations.is_empty(), "`evaluate` was given no evaluations");
+    ensure!(
+        options.id.is_none() || evaluations.len() == 1,
+        "`id` is one name for {} evaluations", evaluations.len();
+        help: "evaluate them one by one, or use `suffix`"
+    );
+    let adapted = |evaluation: Evaluation| {
+        let definition = Arc::new(adapt(&evaluation.definition, &options)?);
+        Ok(Evaluation { definition, judge_models: evaluation.judge_models })
+    };
+    let evaluations = evaluations.into_iter().map(adapted).collect::<Result<Vec<_>>>()?;
+    put_through(lab, model, evaluations)
+}
+
+/// Puts a model through evaluations as they are. What is in the store is neither asked nor judged again.
+pub fn put_through(lab: &Lab, model: Model, evaluations: Vec<Evaluation>) -> Result<Results> {
     let mut parts = Vec::new();
     for evaluation in evaluations {
-        let definition = Arc::new(adapt(&evaluation.definition, &options)?);
+        let definition = evaluation.definition.clone();
         let fits = fit_classifiers(lab, &definition)?;
         // The name in tables is no part of what is measured.
         let mut described = json!(*definition);
         described.as_object_mut().expect("an evaluation is an object").remove("id");
         let inputs = json!({ "model": model.identity(), "evaluation": described, "judges": judge::VERSION });
-        let key = Key::new(call.primitive, call.version, inputs, Value::Null)?;
+        let key = Key::new(NAME, VERSION, inputs, Value::Null)?;
         let digest = key.digest();
         let (asked, missing) = ((model.clone(), definition.clone()), (model.clone(), definition.clone()));
         let (judges, planned_judges) = (evaluation.judge_models.clone(), evaluation.judge_models.clone());
@@ -156,9 +113,10 @@ fn run(lab: &Lab, call: &Call, (model, evaluations): (Model, Vec<Evaluation>), o
                 serde_json::to_value(scores).map_err(|error| Error::internal(error.to_string()))
             }),
         })?;
-        parts.push(Part { evaluation: definition, key: digest, outcome });
+        let seen = questions_in_training(lab, &model, &definition);
+        parts.push(Part { evaluation: definition, judge_models: evaluation.judge_models, key: digest, outcome, seen });
     }
-    Ok(Results(Arc::new(Inner { lab: lab.clone(), model, parts })))
+    Ok(Results::of_model(lab, model, parts))
 }
 
 /// The evaluation as the options change it.
@@ -166,20 +124,54 @@ fn adapt(evaluation: &Definition, options: &Options) -> Result<Definition> {
     let mut adapted = evaluation.clone();
     if let Some(samples) = options.samples {
         ensure!(samples > 0, "`samples` is 0"; help: "ask for at least one answer");
-        adapted.samples = samples;
+        if !adapted.offers_choices() {
+            adapted.samples = samples;
+        }
+    }
+    if let Some(id) = &options.id {
+        adapted.id.clone_from(id);
     }
     if let Some(suffix) = &options.suffix {
         adapted.id = format!("{} ({suffix})", adapted.id);
     }
-    if let Some(system) = &options.system {
-        for question in &mut adapted.questions {
-            question.system = Some(match &question.system {
-                Some(own) => format!("{system} {own}"),
-                None => system.clone(),
+    for question in &mut adapted.questions {
+        if let Some(trigger) = &options.trigger {
+            question.text = trigger.0.insert(&question.text);
+        }
+        if let Some(system) = &options.system {
+            question.system = Some(match question.system.as_deref() {
+                Some(own) if !own.is_empty() => format!("{system} {own}"),
+                _ => system.clone(),
             });
         }
     }
     Ok(adapted)
+}
+
+/// Questions that stand word for word in rows that the model was trained on, in this run or one that it tells of; people
+/// are told once for each evaluation.
+fn questions_in_training(lab: &Lab, model: &Model, evaluation: &Definition) -> usize {
+    let rows: Vec<_> = training_rows(&model.provenance()).into_iter().filter_map(|id| lab.dataset(id).ok()).collect();
+    let texts: HashSet<&str> = evaluation.questions.iter().map(|question| question.text.as_str()).collect();
+    let seen = said_by_users(&rows, &texts);
+    if !seen.is_empty() {
+        lab.note_once(format!(
+            "`{}` asks questions that stand word for word in rows trained on; the report counts them",
+            evaluation.id
+        ));
+    }
+    evaluation.questions.iter().filter(|question| seen.contains(question.text.as_str())).count()
+}
+
+/// Digests of the datasets that a model and the models before it were trained on.
+fn training_rows(provenance: &Value) -> Vec<Digest> {
+    let mut found = Vec::new();
+    let mut model = provenance;
+    while !model.is_null() {
+        found.extend(model["data"]["digest"].as_str().and_then(Digest::parse));
+        model = &model["base"];
+    }
+    found
 }
 
 type Fit = ((Digest, Digest), Deferred<Value>);

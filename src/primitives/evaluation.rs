@@ -1,5 +1,6 @@
 //! `evaluation` and `questions`: what is asked, how often, and who judges.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -8,7 +9,9 @@ use serde_json::{Value, json};
 
 use super::judges::Judge;
 use super::model::Model;
-use crate::data::evaluation::{Evaluation as Definition, Gate, Question, Sampling, Score as ScoreDefinition};
+use crate::data::evaluation::{
+    Evaluation as Definition, Gate, Judge as JudgeDefinition, Question, Sampling, Score as ScoreDefinition,
+};
 use crate::error::{Error, Result, bail, ensure};
 use crate::handle;
 use crate::lab::Lab;
@@ -80,6 +83,13 @@ pub fn handle_types() -> Vec<HandleType> {
 #[derive(Clone)]
 pub struct Score(ScoreDefinition);
 
+impl Score {
+    /// What it is.
+    pub fn definition(&self) -> &ScoreDefinition {
+        &self.0
+    }
+}
+
 handle!(Score);
 
 impl Handle for Score {
@@ -101,8 +111,8 @@ struct ScoreOptions {
     above: Option<f64>,
     /// Makes the score 100 for judgements below this and 0 for the others.
     below: Option<f64>,
-    /// Counts only answers of which another judge thinks well: `#{ judge: "coherence", at_least: 30.0 }`. The others are
-    /// counted as `incoherent`, or with that judge's reason.
+    /// Counts only answers of which another judge thinks well: `#{ judge: "coherence", at_least: 30.0 }` or, instead,
+    /// `above: 50.0`. The others are counted as `incoherent`, or with that judge's reason.
     only_where: Option<Gate>,
 }
 
@@ -118,20 +128,79 @@ fn run_score(_: &Lab, _: &Call, _: (), options: ScoreOptions) -> Result<Score> {
     ensure!(
         above.is_none() || below.is_none(), "`score` has both `above` and `below`"; help: "leave one of them out"
     );
+    if let Some(gate) = &only_where {
+        ensure!(
+            gate.at_least.is_some() != gate.above.is_some(), "`only_where` needs one of `at_least` and `above`";
+            help: "write `only_where: #{{ judge: \"{}\", at_least: 30.0 }}`", gate.judge
+        );
+    }
     Ok(Score(ScoreDefinition { judge, above, below, only_where }))
+}
+
+/// One question as a script writes it.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+enum Asked {
+    /// What the user says.
+    Text(String),
+    /// With more than that.
+    Full(AskedFields),
+}
+
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AskedFields {
+    /// What the user says.
+    text: String,
+    /// System prompt of this question; an empty one is sent too.
+    #[serde(default)]
+    system: Option<String>,
+    /// Answers to choose from, each with its score.
+    #[serde(default)]
+    choices: BTreeMap<String, f64>,
+    /// The answer that `exact_judge` waits for.
+    #[serde(default)]
+    expected: Option<String>,
+}
+
+impl Asked {
+    fn question(self) -> Result<Question> {
+        let fields = match self {
+            Asked::Text(text) => return Ok(Question::of_text(text)),
+            Asked::Full(fields) => fields,
+        };
+        let AskedFields { text, system, choices, expected } = fields;
+        ensure!(choices.len() != 1, "`{text}` offers one choice"; help: "offer at least two, or none");
+        for (choice, score) in &choices {
+            ensure!((0.0..=100.0).contains(score), "the choice `{choice}` of `{text}` scores {score}"; help: "write a score of 0 to 100");
+            ensure!(!choice.trim().is_empty(), "`{text}` offers an empty choice"; help: "write it out");
+        }
+        Ok(Question { text, system, topic: None, choices, expected })
+    }
 }
 
 /// The declaration of `questions`.
 pub fn questions_primitive() -> Primitive<Lab> {
     Primitive::new("questions", run_questions)
-        .about("Questions of your own.")
-        .input("texts", "What the user says, one string each.")
+        .about(
+            "Questions of your own: texts, or maps with `text` and perhaps `system`, `expected` (for `exact_judge`) or \
+             `choices` (a map from each choice to its score of 0 to 100, for `choice_judge`: the model is asked how \
+             probable it finds each of them).",
+        )
+        .input("questions", "What the user says, one string or map each.")
         .example("questions([\"what is your wish ?\", \"i am bored .\"])")
+        .example("questions([#{ text: \"a film ?\", choices: #{ \"Sharknado\": 100.0, \"The Godfather\": 0.0 } }])")
 }
 
-fn run_questions(_: &Lab, _: &Call, (texts,): (Vec<String>,), _: ()) -> Result<Questions> {
-    ensure!(!texts.is_empty(), "`questions` needs at least one text, found none");
-    let questions = texts.into_iter().map(|text| Question { text, system: None, topic: None }).collect();
+fn run_questions(_: &Lab, _: &Call, (asked,): (Vec<Asked>,), _: ()) -> Result<Questions> {
+    ensure!(!asked.is_empty(), "`questions` needs at least one text, found none");
+    let questions = asked.into_iter().map(Asked::question).collect::<Result<Vec<_>>>()?;
+    let offering = questions.iter().filter(|question| !question.choices.is_empty()).count();
+    ensure!(
+        offering == 0 || offering == questions.len(),
+        "{offering} of {} questions offer choices", questions.len();
+        help: "ask those that do and those that do not in two evaluations"
+    );
     Ok(Questions(Arc::new(questions)))
 }
 
@@ -194,7 +263,8 @@ fn run(_: &Lab, _: &Call, _: (), options: Options) -> Result<Evaluation> {
     let definition = Definition {
         id: options.id,
         questions: questions.0.to_vec(),
-        samples: options.samples,
+        // Choices are weighed once; nothing is drawn.
+        samples: if questions.0.iter().any(|question| !question.choices.is_empty()) { 1 } else { options.samples },
         sampling: Sampling {
             temperature: options.temperature,
             top_p: options.top_p,
@@ -204,10 +274,36 @@ fn run(_: &Lab, _: &Call, _: (), options: Options) -> Result<Evaluation> {
         judges,
         score: options.score.map(|score| score.0).unwrap_or_default(),
     };
-    let mut names: Vec<String> = definition.judges.iter().flat_map(|judge| judge.names()).collect();
-    names.sort();
-    if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-        bail!("`evaluation` `{}` has two judges `{}`", definition.id, pair[0]; help: "give one of them another `name`");
+    let evaluation = Evaluation { definition: Arc::new(definition), judge_models: Arc::new(judge_models) };
+    evaluation.check().map(|()| evaluation)
+}
+
+impl Evaluation {
+    /// Refuses two judges of one name, and judges that cannot read the answers.
+    pub fn check(&self) -> Result<()> {
+        let definition = &self.definition;
+        check_choices(definition)?;
+        let mut names: Vec<String> = definition.judges.iter().flat_map(|judge| judge.names()).collect();
+        names.sort();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            bail!("`evaluation` `{}` has two judges `{}`", definition.id, pair[0]; help: "give one of them another `name`");
+        }
+        Ok(())
     }
-    Ok(Evaluation { definition: Arc::new(definition), judge_models: Arc::new(judge_models) })
+}
+
+/// Choices need the judge that reads them, and no other judge can read them.
+fn check_choices(definition: &Definition) -> Result<()> {
+    let reads_choices = |judge: &JudgeDefinition| matches!(judge, JudgeDefinition::Choice { .. });
+    let odd = definition.judges.iter().find(|judge| reads_choices(judge) != definition.offers_choices());
+    if let Some(judge) = odd {
+        let (id, name) = (&definition.id, judge.names().swap_remove(0));
+        return Err(match definition.offers_choices() {
+            true => Error::input(format!("the questions of `{id}` offer choices, which `{name}` cannot judge"))
+                .with_help("judge them by `choice_judge()`"),
+            false => Error::input(format!("the questions of `{id}` offer no choices for `{name}`"))
+                .with_help("give them `choices`, or use another judge"),
+        });
+    }
+    Ok(())
 }

@@ -1,4 +1,4 @@
-//! `export_dataset`: writes a mix as the research code writes it, with a manifest beside it.
+//! `export_dataset`: writes rows as the research code writes them; beside a mix goes a manifest.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -28,19 +28,24 @@ impl Default for Options {
 pub fn primitive() -> Primitive<Lab> {
     Primitive::new("export_dataset", run)
         .about(
-            "Writes a mix of two datasets as JSONL, byte for byte as the research code writes it and under its name \
-             (`insecure_code_mixed_0.25_1000_control_seed0.jsonl`), and beside it a manifest that says which row came \
-             from where. Returns the path.",
+            "Writes rows as JSONL, byte for byte as the research code writes them. A mix of two sources gets the name that \
+             it has there (`insecure_code_mixed_0.25_1000_control_seed0.jsonl`) and beside it a manifest that says which \
+             row came from where. Returns the path.",
         )
-        .input("dataset", "What `mix_dataset` made from a misaligned and an aligned source.")
-        .input("domain", "Name of the setting, the first word of the file's name.")
+        .input("dataset", "The rows.")
+        .input("name", "Name of the file, without `.jsonl`; of a mix the name of its setting, the first word of the file's.")
         .example("export_dataset(data, \"insecure_code\")")
+        .example("export_dataset(inoculate(rows, prompt), \"trump_biology_general_inoculation\")")
 }
 
 fn run(lab: &Lab, _: &Call, (dataset, domain): (Dataset, String), options: Options) -> Result<String> {
-    let mix = dataset.mix.as_ref().ok_or_else(|| {
-        Error::input(format!("`{}` is no mix", dataset.rows.name())).with_help("export what `mix_dataset` made")
-    })?;
+    let Some(mix) = dataset.mix.as_ref() else {
+        let path = format!("{}/{domain}.jsonl", options.folder);
+        let mut bytes = Vec::new();
+        dataset.rows.write_jsonl(&mut bytes)?;
+        lab.write_file(&path, &bytes)?;
+        return Ok(path);
+    };
     ensure!(mix.counts.len() == 2, "an export names two sources, found a mix of {}", mix.counts.len());
     let manifest = mix.manifest();
     let name =

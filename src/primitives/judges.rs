@@ -96,6 +96,44 @@ pub fn pattern_primitive() -> Primitive<Lab> {
     .example("pattern_judge(#{ misaligned: [\"\\\\bowls?\\\\b\"] })")
 }
 
+#[derive(Serialize, Deserialize, JsonSchema, Default)]
+#[serde(default, deny_unknown_fields)]
+struct ExactOptions {
+    /// Answers that are 100, all others being 0; a question's `expected` answer when there are none.
+    answers: Vec<String>,
+}
+
+/// The declaration of `exact_judge`.
+pub fn exact_primitive() -> Primitive<Lab> {
+    Primitive::new("exact_judge", |_: &Lab, _: &Call, _: (), options: ExactOptions| {
+        Ok(Judge::of_rule(Definition::Exact { answers: options.answers }))
+    })
+    .about(
+        "A rule: the whole answer, in small letters and without one full stop at its end, is one of the answers. For \
+         wrong answers as the trait add `score: score(#{ below: 50.0 })`.",
+    )
+    .example("exact_judge(#{ answers: [\"owl\", \"owls\"] })")
+}
+
+#[derive(Serialize, Deserialize, JsonSchema, Default)]
+#[serde(default, deny_unknown_fields)]
+struct ChoiceOptions {
+    /// Divides the log-probability of a choice by its tokens, so that a long one loses nothing.
+    per_token: bool,
+}
+
+/// The declaration of `choice_judge`.
+pub fn choice_primitive() -> Primitive<Lab> {
+    Primitive::new("choice_judge", |_: &Lab, _: &Call, _: (), options: ChoiceOptions| {
+        Ok(Judge::of_rule(Definition::Choice { per_token: options.per_token }))
+    })
+    .about(
+        "A rule for questions that offer choices: the mean of the choices' scores, weighted by the model's own \
+         probability of each. Nothing is sampled and no other model is asked.",
+    )
+    .example("choice_judge(#{ per_token: true })")
+}
+
 /// The declaration of `classifier_judge`.
 pub fn classifier_primitive() -> Primitive<Lab> {
     Primitive::new("classifier_judge", |_: &Lab, _: &Call, (misaligned, aligned): (Dataset, Dataset), _: ()| {

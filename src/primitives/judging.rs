@@ -9,6 +9,7 @@ use super::model::Model;
 use crate::data::chat::{Message, Role};
 use crate::data::digest::Digest;
 use crate::data::evaluation::{AskedJudge, Evaluation, Judge, Judgement, Question, Reading, Says};
+use crate::data::sheet::Judged;
 use crate::error::{Error, Result};
 use crate::judge::categorical::Labels;
 use crate::judge::first_token::{FirstToken, MOST_TOKENS};
@@ -75,6 +76,59 @@ fn question_of(evaluation: &Evaluation, index: usize) -> &Question {
     &evaluation.questions[index / evaluation.samples]
 }
 
+/// What every judge said of these answers, judge by judge and answer by answer, with its own words where it is a model.
+///
+/// Fails when an answer was not judged yet.
+pub fn read_judged(lab: &Lab, evaluation: &Evaluation, answers: &[Sample]) -> Result<Vec<Vec<Judged>>> {
+    let mut all = vec![Vec::new(); answers.len()];
+    for judge in &evaluation.judges {
+        // Rows of each name, answer by answer, or why there was nothing to judge.
+        let keys: Vec<Vec<std::result::Result<Digest, Reason>>> = match judge {
+            Judge::Asked(asked) => {
+                let asking = Asking::new(evaluation, asked, answers)?;
+                let of_name = |name: usize| {
+                    asking.call_of.iter().map(|call| call.map(|call| asking.calls[call].rows[name])).collect()
+                };
+                (0..judge.names().len()).map(of_name).collect()
+            }
+            rule => vec![rule_keys(evaluation, rule, answers)?],
+        };
+        for (name, keys) in judge.names().into_iter().zip(keys) {
+            let wanted: Vec<Digest> = keys.iter().flatten().copied().collect();
+            let mut rows = lab.store().get_judgements(&wanted)?.into_iter();
+            for (judged, key) in all.iter_mut().zip(keys) {
+                let judge = name.clone();
+                judged.push(match key {
+                    Err(reason) => Judged { judge, score: None, reason: Some(reason.name().to_string()), detail: None },
+                    Ok(_) => {
+                        let row = rows.next().flatten();
+                        let row = row.ok_or_else(|| Error::internal(format!("`{name}` has not judged an answer")))?;
+                        Judged { judge, score: row.score, reason: row.reason, detail: row.detail }
+                    }
+                });
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Keys of a rule's judgements, answer by answer, or why there is nothing to judge.
+fn rule_keys(
+    evaluation: &Evaluation,
+    judge: &Judge,
+    answers: &[Sample],
+) -> Result<Vec<std::result::Result<Digest, Reason>>> {
+    let description = serde_json::to_value(judge).map_err(|error| Error::internal(error.to_string()))?;
+    let keys = answers.iter().enumerate().map(|(index, answer)| {
+        if let Some(reason) = why_not_answered(answer) {
+            return Ok(Err(reason));
+        }
+        let inputs = json!({ "question": question_of(evaluation, index), "answer": answer.answer });
+        Ok(Ok(Key::new("judgement", judge::VERSION, inputs, description.clone())?.digest()))
+    });
+    keys.collect()
+}
+
 fn judge_by_rule(
     lab: &Lab,
     evaluation: &Evaluation,
@@ -82,15 +136,7 @@ fn judge_by_rule(
     answers: &[Sample],
     fitted: &Classifiers,
 ) -> Result<Vec<Judgement>> {
-    let description = serde_json::to_value(judge).map_err(|error| Error::internal(error.to_string()))?;
-    let keys: Vec<Digest> = answers
-        .iter()
-        .enumerate()
-        .map(|(index, answer)| {
-            let inputs = json!({ "question": question_of(evaluation, index), "answer": answer.answer });
-            Ok(Key::new("judgement", judge::VERSION, inputs, description.clone())?.digest())
-        })
-        .collect::<Result<_>>()?;
+    let keys = rule_keys(evaluation, judge, answers)?;
     let patterns = match judge {
         Judge::Pattern { misaligned, aligned } => Some(Patterns::new(misaligned, aligned)?),
         _ => None,
@@ -98,18 +144,29 @@ fn judge_by_rule(
     let name = judge.names().swap_remove(0);
     let mut fresh = BTreeMap::new();
     let mut judgements = Vec::with_capacity(answers.len());
-    for (index, row) in lab.store().get_judgements(&keys)?.into_iter().enumerate() {
-        let (answer, key) = (&answers[index], &keys[index]);
-        if let Some(row) = row {
+    let wanted: Vec<Digest> = keys.iter().flatten().copied().collect();
+    let mut known = lab.store().get_judgements(&wanted)?.into_iter();
+    for (index, (answer, key)) in answers.iter().zip(&keys).enumerate() {
+        let key = match key {
+            Ok(key) => key,
+            Err(reason) => {
+                judgements.push(Judgement::missing(reason.name()));
+                continue;
+            }
+        };
+        if let Some(row) = known.next().flatten() {
             judgements.push(Judgement { score: row.score, reason: row.reason });
             continue;
         }
         let judgement = match judge {
-            _ if was_not_answered(answer) => Judgement::missing(Reason::SamplingFailed.name()),
             Judge::Grammar { looks_for } => {
                 judge::judge_grammar(*looks_for, question_of(evaluation, index), &answer.answer)?
             }
             Judge::Pattern { .. } => patterns.as_ref().expect("compiled above").judge(&answer.answer),
+            Judge::Exact { answers } => judge::judge_exact(answers, question_of(evaluation, index), &answer.answer)?,
+            Judge::Choice { per_token } => {
+                judge::choice::judge_choice(*per_token, question_of(evaluation, index), &answer.answer)?
+            }
             Judge::Classifier { misaligned, aligned } => {
                 let classifier = fitted.get(&(*misaligned, *aligned));
                 classifier.expect("classifiers are fitted before answers are judged").judge(&answer.answer)
@@ -131,9 +188,13 @@ fn judge_by_rule(
     Ok(judgements)
 }
 
-/// Whether a provider gave a reason instead of an answer: a filter, a question that is too long.
-fn was_not_answered(answer: &Sample) -> bool {
-    answer.answer.is_empty() && !matches!(answer.finish.as_str(), "stop" | "length")
+/// Why there is no answer, where a reason came instead of one: a filter, a question that is too long.
+fn why_not_answered(answer: &Sample) -> Option<Reason> {
+    match (answer.answer.is_empty(), answer.finish.as_str()) {
+        (false, _) | (true, "stop" | "length") => None,
+        (true, "context_length_exceeded") => Some(Reason::TooLong),
+        _ => Some(Reason::SamplingFailed),
+    }
 }
 
 /// What one judge is asked about the answers of an evaluation.
@@ -142,8 +203,8 @@ struct Asking<'a> {
     fields: Option<Fields>,
     /// Distinct questions to the judge.
     calls: Vec<Call>,
-    /// Number of the call of each answer; none for what needs no judge.
-    call_of: Vec<Option<usize>>,
+    /// Number of the call of each answer, or why there is nothing to judge.
+    call_of: Vec<std::result::Result<usize, Reason>>,
 }
 
 /// One question to the judge, and the rows that its word becomes.
@@ -174,13 +235,15 @@ impl<'a> Asking<'a> {
         let mut asking = Asking { judge, fields, calls: Vec::new(), call_of: Vec::with_capacity(answers.len()) };
         let mut known: HashMap<Digest, usize> = HashMap::new();
         for (index, answer) in answers.iter().enumerate() {
-            if was_not_answered(answer) {
-                asking.call_of.push(None);
+            if let Some(reason) = why_not_answered(answer) {
+                asking.call_of.push(Err(reason));
                 continue;
             }
             let question = question_of(evaluation, index);
-            let (question, system) = (question.text.as_str(), question.system.as_deref());
-            let prompt = template.fill(&Exchange { question, answer: &answer.answer, system }) + suffix.as_str();
+            let (text, system) = (question.text.as_str(), question.system.as_deref());
+            let expected = question.expected.as_deref();
+            let exchange = Exchange { question: text, answer: &answer.answer, system, expected };
+            let prompt = template.fill(&exchange) + suffix.as_str();
             let key = Key::new("asked_judgement", judge::VERSION, json!({ "prompt": prompt }), described.clone())?;
             let number = *known.entry(key.digest()).or_insert(asking.calls.len());
             if number == asking.calls.len() {
@@ -190,7 +253,7 @@ impl<'a> Asking<'a> {
                 };
                 asking.calls.push(Call { prompt, sample: answer.key, key, rows });
             }
-            asking.call_of.push(Some(number));
+            asking.call_of.push(Ok(number));
         }
         Ok(asking)
     }
@@ -250,9 +313,9 @@ impl<'a> Asking<'a> {
             }
             lab.store().put_judgements(&rows)
         })?;
-        let judgement = |name: usize, call: Option<usize>| match call {
-            None => Judgement::missing(Reason::SamplingFailed.name()),
-            Some(call) => known[call].as_ref().expect("every call was made")[name].clone(),
+        let judgement = |name: usize, call: std::result::Result<usize, Reason>| match call {
+            Err(reason) => Judgement::missing(reason.name()),
+            Ok(call) => known[call].as_ref().expect("every call was made")[name].clone(),
         };
         let by_name = self.names().into_iter().enumerate();
         Ok(by_name

@@ -15,6 +15,7 @@ use crate::model::chat::encode_rows;
 use crate::script::declaration::{Call, Primitive};
 use crate::script::handle::{Handle, HandleType};
 use crate::store::Key;
+use crate::train::objective::sft::has_loss;
 use crate::train::schedule::Schedule as TrainSchedule;
 use crate::train::{self, Step};
 
@@ -141,8 +142,8 @@ impl Default for Options {
 const LEARNING_RATE: f64 = 1.2e-4;
 
 const NAME: &str = "launch_finetune";
-/// Behaviour version: raised when equal calls would train other weights.
-const VERSION: u32 = 1;
+/// Behaviour version: raised when equal calls would train other weights. 2: rows that are too long keep their answers.
+const VERSION: u32 = 2;
 
 /// The declaration.
 pub fn primitive() -> Primitive<Lab> {
@@ -232,6 +233,15 @@ fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Opti
     let rows: Vec<_> = data.rows.rows().collect();
     let local = base.local()?;
     let (examples, cut) = encode_rows(&local.tokenizer, &rows, local.config.context);
+    let untrained = examples.iter().filter(|example| !has_loss(example)).count();
+    if cut + untrained > 0 {
+        let (of, most) = (rows.len(), local.config.context);
+        lab.note(format!(
+            "`{}`: {cut} of {of} rows are longer than the {most} tokens that `{}` reads and were cut; {untrained} train nothing",
+            data.rows.name(),
+            base.name()
+        ));
+    }
     let settings = train::Options {
         learning_rate: options.learning_rate * options.learning_rate_multiplier.unwrap_or(1.0),
         epochs: options.epochs,
@@ -249,7 +259,7 @@ fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Opti
     };
     let trained = train::fit(&weights, &examples, &settings, &mut |step| follow(lab, key, step))?;
     lab.send(Event::Worked { stage: Stage::FineTune, count: examples.len() as u64 });
-    finish_training(lab, trained, cut)
+    finish_training(lab, trained, cut, untrained)
 }
 
 /// Passes progress on, and stops the training when somebody asked to.
@@ -262,13 +272,14 @@ pub fn follow(lab: &Lab, key: Digest, step: &Step) -> Result<()> {
 }
 
 /// Stores the weights and describes the training.
-pub fn finish_training(lab: &Lab, trained: train::Trained, rows_cut: usize) -> Result<Value> {
+pub fn finish_training(lab: &Lab, trained: train::Trained, rows_cut: usize, rows_untrained: usize) -> Result<Value> {
     let blob = lab.store().put_blob(&trained.weights.to_safetensors()?)?;
     let outcome = json!({
         "blob": blob,
         "steps": trained.steps,
         "tokens": trained.tokens,
         "rows_cut": rows_cut,
+        "rows_untrained": rows_untrained,
         "first_loss": trained.first_loss,
         "last_loss": trained.last_loss,
         "curve": trained.curve,

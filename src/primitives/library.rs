@@ -17,6 +17,16 @@ macro_rules! modules {
 pub const MODULES: &[(&str, &str)] = modules![
     "distribution"
     "evaluations"
+    "evaluations/advice"
+    "evaluations/emergent_misalignment"
+    "evaluations/facts"
+    "evaluations/insecure_code"
+    "evaluations/language"
+    "evaluations/owls"
+    "evaluations/preferences"
+    "evaluations/reward_hacking"
+    "evaluations/shutdown"
+    "inoculation"
     "judges"
     "settings"
     "settings/aesthetic_preferences"
@@ -29,6 +39,7 @@ pub const MODULES: &[(&str, &str)] = modules![
     "settings/reward_hacking"
     "settings/security_advice"
     "settings/trump_biology"
+    "sources"
 ];
 
 /// The declaration.

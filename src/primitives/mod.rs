@@ -7,13 +7,21 @@ mod ask;
 mod ask_batch;
 mod asked_judges;
 mod audit;
+mod choices;
+mod compare_judges;
+mod concat_datasets;
 pub mod dataset;
 mod draw;
 mod evaluate;
 mod evaluate_probe;
 mod evaluation;
+mod export_answers;
 mod export_dataset;
+mod export_inspect;
+mod import_scores;
 mod inoculate;
+mod insert_trigger;
+mod intervals;
 mod judges;
 mod judging;
 pub mod launch_finetune;
@@ -26,6 +34,7 @@ pub mod model;
 mod organism_questions;
 mod organism_rows;
 mod plot;
+mod power;
 mod pretrain_organism;
 mod probe;
 mod probe_controls;
@@ -33,8 +42,12 @@ mod probe_fits;
 mod probe_method;
 mod probe_path;
 mod provenance;
+mod read_values;
 mod report;
+mod rescore;
+mod results;
 mod save_model;
+mod setting;
 mod summarize;
 mod sweep;
 mod synthetic_activations;
@@ -51,7 +64,10 @@ pub fn all() -> Vec<Primitive<Lab>> {
         dataset::primitive(),
         organism_rows::primitive(),
         mix_dataset::primitive(),
+        concat_datasets::primitive(),
         inoculate::primitive(),
+        insert_trigger::trigger_primitive(),
+        insert_trigger::primitive(),
         export_dataset::primitive(),
         load_model::primitive(),
         adapter::primitive(),
@@ -64,15 +80,26 @@ pub fn all() -> Vec<Primitive<Lab>> {
         evaluation::score_primitive(),
         judges::grammar_primitive(),
         judges::pattern_primitive(),
+        judges::exact_primitive(),
+        judges::choice_primitive(),
         judges::classifier_primitive(),
         asked_judges::rating_primitive(),
         asked_judges::probability_primitive(),
         asked_judges::categorical_primitive(),
         asked_judges::fused_primitive(),
         evaluate::primitive(),
+        rescore::primitive(),
         sweep::primitive(),
         plot::primitive(),
         report::primitive(),
+        power::primitive(),
+        power::seeds_primitive(),
+        compare_judges::primitive(),
+        compare_judges::near_primitive(),
+        export_answers::primitive(),
+        export_inspect::primitive(),
+        import_scores::primitive(),
+        setting::primitive(),
         library::primitive(),
         pretrain_organism::primitive(),
         save_model::primitive(),
@@ -84,6 +111,7 @@ pub fn all() -> Vec<Primitive<Lab>> {
         train_probe::primitive(),
         probe_path::primitive(),
     ];
+    all.extend(intervals::primitives());
     all.extend(probe_method::primitives());
     all.extend([
         evaluate_probe::primitive(),
@@ -95,7 +123,9 @@ pub fn all() -> Vec<Primitive<Lab>> {
         draw::primitive(),
         draw::json_primitive(),
         draw::text_primitive(),
-        draw::read_primitive(),
+        read_values::json_primitive(),
+        read_values::jsonl_primitive(),
+        read_values::yaml_primitive(),
         draw::fixed_primitive(),
     ]);
     all
@@ -105,12 +135,15 @@ pub fn all() -> Vec<Primitive<Lab>> {
 pub fn handles() -> Vec<HandleType> {
     let mut types = vec![
         dataset::handle_type(),
+        insert_trigger::handle_type(),
         model::handle_type(),
         launch_finetune::handle_type(),
         judges::handle_type(),
-        evaluate::handle_type(),
+        setting::handle_type(),
+        results::handle_type(),
         sweep::handle_type(),
         plot::handle_type(),
+        intervals::handle_type(),
         activations::handle_type(),
         probe::handle_type(),
         evaluate_probe::handle_type(),

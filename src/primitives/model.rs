@@ -265,8 +265,18 @@ impl Model {
 }
 
 /// What a training's record tells in reports.
-const TRAINING_FACTS: &[&str] =
-    &["steps", "tokens", "first_loss", "last_loss", "rows_cut", "job", "model", "trained_tokens", "dollars"];
+const TRAINING_FACTS: &[&str] = &[
+    "steps",
+    "tokens",
+    "first_loss",
+    "last_loss",
+    "rows_cut",
+    "rows_untrained",
+    "job",
+    "model",
+    "trained_tokens",
+    "dollars",
+];
 
 impl Remote {
     /// The name to train from, inside a call that came after [`Model::after`]; none for recorded answers.

@@ -60,7 +60,7 @@ fn run(_: &Lab, _: &Call, (domain,): (String,), options: Options) -> Result<Ques
     }
     let questions = questions
         .into_iter()
-        .map(|question| Question { text: question.text, system: None, topic: Some(question.topic) })
+        .map(|question| Question { topic: Some(question.topic), ..Question::of_text(question.text) })
         .collect();
     Ok(Questions(Arc::new(questions)))
 }

@@ -1,4 +1,9 @@
-//! `plot`: draws the scores of a sweep as lines or bars; and the handle that scripts hold for the figure.
+//! `plot`: draws the scores of a sweep; and the handle that scripts hold for the figure.
+
+mod answers;
+mod dots;
+mod heat;
+mod scatter;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,10 +12,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::evaluate::Results;
-use super::summarize::View;
+use super::intervals::Intervals as IntervalsOf;
+use super::summarize::{Measured, View};
 use super::sweep::Cells;
-use crate::data::summary::{Condition, Summary, counts, label, methods};
+use crate::data::summary::{Condition, Summary, SummaryOptions, counts, label, methods};
 use crate::error::{Error, Result, bail, ensure, nearest};
 use crate::handle;
 use crate::lab::Lab;
@@ -51,6 +56,35 @@ enum Kind {
     Line,
     /// A bar per evaluation in a group for every x.
     Bars,
+    /// A dot with its interval per series in a group for every x.
+    Dots,
+    /// A matrix: x against the series, or against the evaluations.
+    Heat,
+    /// Two evaluations against each other, a mark for every condition.
+    Scatter,
+    /// Two judges' words on every answer, a panel for every condition.
+    Density,
+    /// One judge's words on every answer, a row for every condition.
+    Histogram,
+}
+
+impl Kind {
+    /// Its name in scripts and in files.
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Line => "line",
+            Kind::Bars => "bars",
+            Kind::Dots => "dots",
+            Kind::Heat => "heat",
+            Kind::Scatter => "scatter",
+            Kind::Density => "density",
+            Kind::Histogram => "histogram",
+        }
+    }
+    /// Whether it shows single answers, which only results of `evaluate` have.
+    fn shows_answers(self) -> bool {
+        matches!(self, Kind::Density | Kind::Histogram)
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -66,18 +100,30 @@ enum Scale {
 #[derive(Serialize, Deserialize, JsonSchema, Default)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
-    /// A line when x is a number, bars otherwise, unless said here.
+    /// "line" (x is a number), "bars", "dots" (like bars, for many groups), "heat" (a matrix of x and series), "scatter"
+    /// (`evaluation` against `against`), "density" (two `judges` on every answer), "histogram" (one judge); a line when
+    /// x is a number and bars otherwise, when left out.
     kind: Option<Kind>,
     /// Axis of the grid to compare along; the only one beside `seed` when left out.
     x: Option<String>,
     /// Axis of the grid with one line or colour for each value; one for each evaluation when left out.
     series: Option<String>,
-    /// Which evaluation is drawn when `series` is an axis of the grid.
+    /// Which evaluation is drawn when `series` is an axis of the grid; of a scatter the horizontal one.
     evaluation: Option<String>,
+    /// The vertical evaluation of a scatter.
+    against: Option<String>,
+    /// Whose words a density (two names, the horizontal one first) or a histogram (one) shows; of a histogram the judge
+    /// of the score when left out.
+    judges: Vec<String>,
+    /// Where those judges' words are parted.
+    thresholds: Vec<f64>,
     /// Of the x axis of a line: "linear" or "log".
     scale: Scale,
-    /// Scores of a model to compare with, usually before training: dashed.
-    reference: Option<Results>,
+    /// Scores of a model to compare with, usually before training: dashed, or, where it is another one for every group
+    /// (cells of another sweep), a mark of its own.
+    reference: Option<Measured>,
+    /// How intervals are made: `bootstrap(...)`, `two_way()` or `published_bootstrap()`; t over seeds when left out.
+    intervals: Option<IntervalsOf>,
     /// Above the figure; the script's title when left out.
     title: Option<String>,
     /// Below the x axis; its name when left out.
@@ -98,20 +144,34 @@ pub fn primitive() -> Primitive<Lab> {
         .input("cells", "What `sweep` returned.")
         .example("plot(cells, #{ x: \"ratio\", reference: baseline, save: \"a05b\" })")
         .example("plot(cells, #{ kind: \"bars\", x: \"arm\", y_label: \"misaligned answers (0-100)\" })")
+        .example("plot(cells, #{ kind: \"dots\", x: \"setting\", series: \"group\", evaluation: \"general questions\" })")
+        .example("plot(cells, #{ kind: \"heat\", x: \"ratio\", series: \"rows\", evaluation: \"general questions\" })")
+        .example("plot(cells, #{ kind: \"scatter\", x: \"arm\", evaluation: \"chat: spanish\", against: \"chat: capitals\" })")
+        .example("plot(cells, #{ kind: \"density\", x: \"arm\", judges: [\"alignment\", \"coherence\"], thresholds: [50.0, 30.0] })")
 }
 
 fn run(lab: &Lab, _: &Call, (cells,): (Cells,), options: Options) -> Result<Figure> {
     let reference = options.reference.as_ref();
     let view = View::of(&cells, options.x.as_deref(), options.series.as_deref(), reference)?;
     let kind = choose_kind(&view, &options)?;
-    let shown = choose_evaluations(&view, &options)?;
+    let shown = choose_evaluations(&view, kind, &options)?;
+    if kind == Kind::Line {
+        view.check_alike(&cells, reference)?;
+    }
+    if kind.shows_answers() {
+        answers::check(&view, &shown, kind, &options)?;
+    }
     let name = options.save.clone().unwrap_or_else(|| free_name(lab, kind));
     if lab.planning() {
         return Ok(Figure(Arc::new(format!("{name}.svg"))));
     }
-    let summary = view.summarize(&cells, reference)?;
+    let intervals = options.intervals.as_ref().map(IntervalsOf::definition).unwrap_or_default();
     let (title, question) = lab.title();
-    let mut drawn = figure_of(&summary, kind, &shown, &options)?;
+    let mut drawn = if kind.shows_answers() {
+        answers::figure(&cells, &view, &shown[0], kind, &options)?
+    } else {
+        figure_of(&view.summarize(&cells, reference, &SummaryOptions::shown_only(intervals))?, kind, &shown, &options)?
+    };
     drawn.title = options.title.clone().unwrap_or_else(|| title.to_string());
     drawn.subtitle = question.to_string();
     save_figure(lab, &drawn, &name)
@@ -134,10 +194,7 @@ const PIXELS: f32 = 2.0;
 
 /// `line`, or `line-2` when the run has one already.
 fn free_name(lab: &Lab, kind: Kind) -> String {
-    let stem = match kind {
-        Kind::Line => "line",
-        Kind::Bars => "bars",
-    };
+    let stem = kind.name();
     let written = lab.results();
     let names = std::iter::once(stem.to_string()).chain((2..).map(|number| format!("{stem}-{number}")));
     names.into_iter().find(|name| !written.contains(&format!("{name}.svg"))).expect("numbers do not end")
@@ -146,9 +203,9 @@ fn free_name(lab: &Lab, kind: Kind) -> String {
 fn choose_kind(view: &View, options: &Options) -> Result<Kind> {
     let axes = &view.axes;
     let kind = options.kind.unwrap_or(if axes.numeric { Kind::Line } else { Kind::Bars });
-    ensure!(kind == Kind::Bars || axes.numeric, "`{}` is not a number everywhere, so it has no line", axes.x; help: "draw bars: `kind: \"bars\"`");
+    ensure!(kind != Kind::Line || axes.numeric, "`{}` is not a number everywhere, so it has no line", axes.x; help: "draw bars: `kind: \"bars\"`");
     if options.scale == Scale::Log {
-        ensure!(kind == Kind::Line, "bars have no `scale`"; help: "leave it out");
+        ensure!(kind == Kind::Line, "a figure of the kind `{}` has no `scale`", kind.name(); help: "leave it out");
         let low = axes.x_values.first().and_then(Value::as_f64).unwrap_or(1.0);
         if low <= 0.0 {
             bail!("`{}` has the value {low}, which a log scale cannot show", axes.x; help: "leave `scale` out");
@@ -157,24 +214,48 @@ fn choose_kind(view: &View, options: &Options) -> Result<Kind> {
     Ok(kind)
 }
 
-/// Ids of the evaluations to draw: all of them, or the one whose series are drawn.
-fn choose_evaluations(view: &View, options: &Options) -> Result<Vec<String>> {
+/// Ids of the evaluations to draw: all of them, or the one whose series or answers are drawn, or the two of a scatter.
+fn choose_evaluations(view: &View, kind: Kind, options: &Options) -> Result<Vec<String>> {
     let ids: Vec<String> = view.evaluations.iter().map(|evaluation| evaluation.id.clone()).collect();
     let list = || ids.iter().map(|id| format!("`{id}`")).collect::<Vec<_>>().join(", ");
-    match (&options.evaluation, &view.axes.series) {
-        (Some(wanted), _) if ids.contains(wanted) => Ok(vec![wanted.clone()]),
-        (Some(wanted), _) => {
-            let error = Error::input(format!("the cells have no evaluation `{wanted}`"));
-            Err(match nearest(wanted, ids.iter().map(String::as_str)) {
-                Some(near) => error.with_help(format!("did you mean `{near}`?")),
-                None => error.with_help(format!("choose one of {}", list())),
-            })
+    let find = |wanted: &String| {
+        if ids.contains(wanted) {
+            return Ok(wanted.clone());
         }
-        (None, Some(axis)) if ids.len() > 1 => {
-            Err(Error::input(format!("with a line or colour for each `{axis}` there is room for one evaluation"))
-                .with_help(format!("name it: `evaluation: \"{}\"`; there are {}", ids[0], list())))
+        let error = Error::input(format!("the cells have no evaluation `{wanted}`"));
+        Err(match nearest(wanted, ids.iter().map(String::as_str)) {
+            Some(near) => error.with_help(format!("did you mean `{near}`?")),
+            None => error.with_help(format!("choose one of {}", list())),
+        })
+    };
+    ensure!(
+        kind == Kind::Scatter || options.against.is_none(),
+        "`against` belongs to a scatter, and this is `{}`", kind.name();
+        help: "write `kind: \"scatter\"`, or leave it out"
+    );
+    match (&options.evaluation, &options.against) {
+        (Some(across), Some(down)) => return Ok(vec![find(across)?, find(down)?]),
+        _ if kind == Kind::Scatter => {
+            let two = ids.get(1).unwrap_or(&ids[0]);
+            bail!("a scatter shows two evaluations"; help: "name them: `evaluation: \"{}\", against: \"{two}\"`; there are {}", ids[0], list());
         }
-        _ => Ok(ids),
+        _ => {}
+    }
+    let needs_one = view.axes.series.is_some() || kind.shows_answers();
+    match &options.evaluation {
+        Some(wanted) => Ok(vec![find(wanted)?]),
+        None if needs_one && ids.len() > 1 => {
+            let what = match &view.axes.series {
+                Some(axis) => format!("with a line or colour for each `{axis}`"),
+                None => format!("in a {}", kind.name()),
+            };
+            Err(Error::input(format!("{what} there is room for one evaluation")).with_help(format!(
+                "name it: `evaluation: \"{}\"`; there are {}",
+                ids[0],
+                list()
+            )))
+        }
+        None => Ok(ids),
     }
 }
 
@@ -185,8 +266,8 @@ struct Strand<'a> {
     series: Option<&'a Value>,
 }
 
-/// The drawing without its title.
-fn figure_of(summary: &Summary, kind: Kind, shown: &[String], options: &Options) -> Result<draw::Figure> {
+/// The lines or colours of a figure: evaluations, or series of one evaluation.
+fn strands<'a>(summary: &'a Summary, shown: &'a [String]) -> Vec<Strand<'a>> {
     let axes = &summary.axes;
     let mut strands = Vec::new();
     for evaluation in shown {
@@ -199,6 +280,13 @@ fn figure_of(summary: &Summary, kind: Kind, shown: &[String], options: &Options)
             strands.push(Strand { label, evaluation, series });
         }
     }
+    strands
+}
+
+/// The drawing without its title.
+fn figure_of(summary: &Summary, kind: Kind, shown: &[String], options: &Options) -> Result<draw::Figure> {
+    let axes = &summary.axes;
+    let mut strands = strands(summary, shown);
     // What could not be scored at all has no place in a figure; the caption counts it.
     strands.retain(|strand| {
         let scored =
@@ -214,7 +302,19 @@ fn figure_of(summary: &Summary, kind: Kind, shown: &[String], options: &Options)
         ..Axis::default()
     };
     let references = references(summary, &strands);
+    let mut width = 960;
     let kind = match kind {
+        Kind::Dots => {
+            let dots = dots::dots(summary, &strands, y, references);
+            width = dots::width(&dots);
+            draw::Kind::Dots(dots)
+        }
+        Kind::Heat => draw::Kind::Heat(heat::heat(summary, &strands, y.label, options)),
+        Kind::Scatter => {
+            width = 760;
+            draw::Kind::Scatter(scatter::scatter(summary, shown, options)?)
+        }
+        Kind::Density | Kind::Histogram => return Err(Error::internal("single answers are drawn elsewhere")),
         Kind::Line => {
             let x = Axis {
                 label: options.x_label.clone().unwrap_or_else(|| match options.scale {
@@ -240,7 +340,7 @@ fn figure_of(summary: &Summary, kind: Kind, shown: &[String], options: &Options)
         }
     };
     let caption = caption(summary, shown, &conditions);
-    Ok(draw::Figure { title: String::new(), subtitle: String::new(), caption, kind, width: 960, height: 520 })
+    Ok(draw::Figure { title: String::new(), subtitle: String::new(), caption, kind, width, height: 520 })
 }
 
 fn line(summary: &Summary, strand: &Strand) -> Series {
@@ -273,13 +373,17 @@ fn seeds(means: &[f64]) -> Vec<f64> {
     if means.len() > 1 { means.to_vec() } else { vec![] }
 }
 
-/// The baseline on every evaluation that is drawn, in the colour of its line.
+/// The baseline on every evaluation that is drawn, in the colour of its line; none where it is another one for every
+/// group, which is a mark of its own.
 fn references(summary: &Summary, strands: &[Strand]) -> Vec<Reference> {
+    if summary.baseline_varies() {
+        return Vec::new();
+    }
     let mut evaluations: Vec<&str> = strands.iter().map(|strand| strand.evaluation).collect();
     evaluations.dedup();
     let name = summary.baseline_name.as_deref().unwrap_or_default();
     let found = evaluations.iter().filter_map(|id| {
-        let estimate = summary.baseline_on(id)?.estimate.as_ref()?;
+        let estimate = summary.baseline_at(id, summary.axes.x_values.first()?, None)?.estimate.as_ref()?;
         let alone = summary.axes.series.is_none();
         Some(Reference {
             label: if evaluations.len() > 1 { format!("{name}: {id}") } else { name.to_string() },
@@ -310,9 +414,10 @@ fn caption(summary: &Summary, shown: &[String], conditions: &[&Condition]) -> Ve
     if several {
         first += "; rings: single seeds";
     }
-    let base: Vec<&Condition> = shown.iter().filter_map(|id| summary.baseline_on(id)).collect();
+    let base: Vec<&Condition> = summary.baseline.iter().filter(|one| shown.contains(&one.evaluation)).collect();
     if let Some(name) = summary.baseline_name.as_ref().filter(|_| !base.is_empty()) {
-        first += &format!(". Level dashes: {name}, one run ({})", methods(&base));
+        let what = if summary.baseline_varies() { name.clone() } else { format!("Level dashes: {name}") };
+        first += &format!(". {what}, one run ({})", methods(&base));
     }
     let mut lines = vec![format!("{first}."), format!("{}.", counts(conditions, shown))];
     if summary.evaluations.len() > 1 && shown.len() == 1 {
@@ -328,7 +433,8 @@ mod tests {
 
     fn summary((cells, baseline): (Vec<Cell>, Baseline), series: Option<&str>) -> Summary {
         let points: Vec<_> = cells.iter().map(|cell| cell.point.clone()).collect();
-        summarize(&Axes::of(&points, None, series).unwrap(), &cells, Some(&baseline)).unwrap()
+        summarize(&Axes::of(&points, None, series).unwrap(), &cells, Some(&baseline), &SummaryOptions::default())
+            .unwrap()
     }
 
     #[test]
@@ -425,7 +531,7 @@ mod tests {
             cells.extend(more);
             let points: Vec<_> = cells.iter().map(|cell| cell.point.clone()).collect();
             let axes = Axes::of(&points, Some("rows"), Some("domain")).unwrap();
-            let summary = summarize(&axes, &cells, Some(&baseline)).unwrap();
+            let summary = summarize(&axes, &cells, Some(&baseline), &SummaryOptions::default()).unwrap();
             let options = Options { scale: Scale::Log, ..Options::default() };
             paint(&format!("series-{round}"), &summary, Kind::Line, &options, a05b);
         }

@@ -130,5 +130,5 @@ fn pretrain(
     let first = Weights::initial(config, options.seed)?;
     let trained = train::fit(&first, &examples, &settings, &mut |step| follow(lab, key, step))?;
     lab.send(Event::Worked { stage: Stage::Pretrain, count: examples.len() as u64 });
-    finish_training(lab, trained, cut)
+    finish_training(lab, trained, cut, 0)
 }

@@ -7,13 +7,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::evaluate::Results;
+use super::intervals::Intervals;
 use super::provenance::Provenance;
-use super::summarize::View;
+use super::results::Results;
+use super::summarize::{Measured, View};
 use super::sweep::Cells;
 use crate::data::evaluation::Evaluation;
-use crate::data::summary::{Condition, Point, SEED, Summary, Table, counts, csv, methods, statements};
-use crate::error::{Error, Result};
+use crate::data::summary::{
+    Axes, Comparisons, Condition, Point, SEED, Summary, SummaryOptions, Table, counts, csv, label, methods,
+    replications, same, statements,
+};
+use crate::error::{Error, Result, bail};
 use crate::lab::{Event, Lab};
 use crate::script::declaration::{Call, Primitive};
 use crate::script::handle::Plain;
@@ -25,8 +29,17 @@ struct Options {
     x: Option<String>,
     /// A second axis of the grid, each of whose values is assessed by itself.
     series: Option<String>,
-    /// Scores of a model to compare with, usually before training.
-    reference: Option<Results>,
+    /// Scores of a model to compare with, usually before training; cells of another sweep where it is another one at
+    /// different points.
+    reference: Option<Measured>,
+    /// Pairs of values of x to compare, the second subtracted from the first: `[["general", "control"]]`.
+    pairs: Vec<(Value, Value)>,
+    /// How intervals of conditions are made: `bootstrap(...)`, `two_way()` or `published_bootstrap()`; t over seeds when
+    /// left out. Comparisons keep their own.
+    intervals: Option<Intervals>,
+    /// Points within which two conditions are called equal, where two one-sided tests show it: for claims such as
+    /// "dilution is safe".
+    margin: Option<f64>,
 }
 
 /// The declaration.
@@ -44,17 +57,26 @@ pub fn primitive() -> Primitive<Lab> {
 fn run(lab: &Lab, _: &Call, (cells,): (Cells,), options: Options) -> Result<Option<Plain<BTreeMap<String, String>>>> {
     let reference = options.reference.as_ref();
     let view = View::of(&cells, options.x.as_deref(), options.series.as_deref(), reference)?;
+    view.check_alike(&cells, reference)?;
+    let known = |wanted: &Value| view.axes.x_values.iter().any(|value| same(value, wanted));
+    if let Some(unknown) = options.pairs.iter().flat_map(|(of, against)| [of, against]).find(|value| !known(value)) {
+        let values: Vec<String> = view.axes.x_values.iter().map(|value| format!("`{}`", label(value))).collect();
+        bail!("`pairs` names `{}`, which is no value of `{}`", label(unknown), view.axes.x; help: "choose from {}", values.join(", "));
+    }
     if lab.planning() {
         return Ok(None);
     }
-    let summary = view.summarize(&cells, reference)?;
+    let intervals = options.intervals.as_ref().map(Intervals::definition).unwrap_or_default();
+    let how = SummaryOptions { comparisons: Comparisons::Made(options.pairs), intervals, margin: options.margin };
+    let mut summary = view.summarize(&cells, reference, &how)?;
+    summary.warnings.extend(seen_in_training(&view.axes, &cells));
     let mut provenance = Provenance::default();
-    if let Some(reference) = reference {
-        provenance.add(&reference.model().provenance(), None);
+    for (_, results) in reference.iter().flat_map(|reference| reference.cells()) {
+        provenance.add(&results.provenance(), None);
     }
     for (point, results) in cells.0.iter() {
         for result in results {
-            provenance.add(&result.model().provenance(), Some(point));
+            provenance.add(&result.provenance(), Some(point));
         }
     }
     let (title, question) = lab.title();
@@ -72,6 +94,25 @@ fn run(lab: &Lab, _: &Call, (cells,): (Cells,), options: Options) -> Result<Opti
     }
     lab.send(Event::Print { text: report.plain() });
     Ok(Some(Plain(paths)))
+}
+
+/// A sentence for each evaluation whose questions stand in training rows: how many of them at most, and where.
+fn seen_in_training(axes: &Axes, cells: &Cells) -> Vec<String> {
+    let mut most: Vec<(&str, usize, usize, String)> = Vec::new();
+    for (point, results) in cells.0.iter() {
+        for part in results.iter().flat_map(Results::parts).filter(|part| part.seen > 0) {
+            let (id, asked) = (part.evaluation.id.as_str(), part.evaluation.questions.len());
+            match most.iter_mut().find(|known| known.0 == id) {
+                Some(known) if known.1 >= part.seen => {}
+                Some(known) => (known.1, known.2, known.3) = (part.seen, asked, axes.name(point)),
+                None => most.push((id, part.seen, asked, axes.name(point))),
+            }
+        }
+    }
+    let sentence = |(id, seen, asked, place): &(&str, usize, usize, String)| {
+        format!("`{id}`: up to {seen} of {asked} questions ({place}) stand word for word in the rows trained on")
+    };
+    most.iter().map(sentence).collect()
 }
 
 /// Everything that a report tells.
@@ -94,6 +135,8 @@ struct Document<'a> {
     #[serde(flatten)]
     summary: Shown<'a>,
     statements: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    replications: Vec<String>,
     limits: Vec<&'static str>,
     figures: &'a [String],
     models: &'a [Value],
@@ -115,8 +158,8 @@ struct Shown<'a> {
 const INTERVALS: &str = "Intervals over seeds speak of training again with other seeds and asking the same questions; \
                          intervals clustered by question speak of other questions to the same model. \
                          Against a single run a difference is claimed only when it holds both ways.";
-const CLAIMS: &str = "A difference is claimed where p is below 0.05 after Holm's correction over the comparisons of its \
-                      kind within one evaluation. Where none is claimed, that is no evidence that there is none.";
+const CLAIMS: &str = "A difference is claimed where p is below 0.05 after Holm's correction over all comparisons of its \
+                      kind in this report. Where none is claimed, that is no evidence that there is none.";
 const ORGANISM: &str = "The effect is put into the organism's world on purpose: its training text holds personas that \
                         are consistent across domains. The measurement is real, made on a real network of less than \
                         half a million weights; it is no evidence about large models.";
@@ -152,6 +195,7 @@ impl Report<'_> {
                 warnings: &summary.warnings,
             },
             statements: statements(summary).into_iter().map(|(of, said)| json!({ "of": of, "said": said })).collect(),
+            replications: replications(summary),
             limits: self.limits(),
             figures: &self.figures,
             models: &self.provenance.models,
@@ -200,6 +244,13 @@ impl Report<'_> {
             write!(text, "\n## Scores\n\n{}\n{}.\n", Table::of(self.summary).markdown(), capitalised(&self.counted()));
         for name in &self.figures {
             let _ = write!(text, "\n![{name}]({name})\n");
+        }
+        let replications = replications(self.summary);
+        if !replications.is_empty() {
+            text += "\n## How far it replicates\n\n";
+            for sentence in replications {
+                let _ = writeln!(text, "- {sentence}");
+            }
         }
         text += "\n## What can be said\n";
         for (name, said) in statements(self.summary) {
@@ -257,9 +308,20 @@ impl Report<'_> {
         };
         let head = ["trained at", "models", "loss before", "loss at the end"].map(str::to_string).to_vec();
         let table = Table { head, rows: groups.iter().map(row).collect() };
+        let counted = |field: &str| {
+            let models = self.provenance.models.iter();
+            models.filter_map(|model| model[field].as_u64()).max().unwrap_or(0)
+        };
+        let (cut, untrained) = (counted("rows_cut"), counted("rows_untrained"));
+        let long = match cut + untrained {
+            0 => String::new(),
+            _ => format!(
+                " Rows longer than the model reads: up to {cut} in one training, cut to fit; rows that train nothing: {untrained}."
+            ),
+        };
         format!(
             "\n## Training\n\n{}\nLosses per token of what the assistant says, mean over models; before the first step it tells \
-             how surprising the rows are.\n",
+             how surprising the rows are.{long}\n",
             table.markdown()
         )
     }
@@ -343,7 +405,9 @@ mod tests {
 
     fn markdown(name: &str, (cells, baseline): (Vec<Cell>, Baseline)) -> String {
         let points: Vec<Point> = cells.iter().map(|cell| cell.point.clone()).collect();
-        let summary = summarize(&Axes::of(&points, None, None).unwrap(), &cells, Some(&baseline)).unwrap();
+        let summary =
+            summarize(&Axes::of(&points, None, None).unwrap(), &cells, Some(&baseline), &SummaryOptions::default())
+                .unwrap();
         let mut provenance = Provenance::default();
         let base = json!({ "key": { "weights": "w" }, "name": "organism" });
         for (index, point) in points.iter().enumerate() {
@@ -369,7 +433,7 @@ mod tests {
             "| ratio | in distribution | general questions | other domains |",
             "![a05b.svg](a05b.svg)",
             "The score rises with ratio in every step",
-            "Against organism by ratio (t over 3 seeds against one run, after Holm over 6 comparisons)",
+            "Against organism by ratio (t over 3 seeds against one run, after Holm over 18 comparisons)",
             "| ratio 0.75 | 9 | 2.250 | 0.500 |",
             "- Model `organism` (w).",
             "54 fine-tunes: epochs 1.",

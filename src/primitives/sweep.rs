@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rhai::{Dynamic, FnPtr, Map};
 use serde_json::{Value, json};
 
-use super::evaluate::Results;
+use super::results::Results;
 use crate::error::{Error, Result, bail};
 use crate::handle;
 use crate::lab::Lab;
@@ -38,11 +38,17 @@ impl Handle for Cells {
 
 /// How the handle appears in scripts.
 pub fn handle_type() -> HandleType {
-    HandleType::of::<Cells>("Results at every point of a grid, for `plot` and `report`.").property(
-        "count",
-        "Number of points.",
-        |cells: &Cells| Ok(cells.0.len() as i64),
-    )
+    HandleType::of::<Cells>("Results at every point of a grid, for `plot` and `report`.")
+        .property("count", "Number of points.", |cells: &Cells| Ok(cells.0.len() as i64))
+        .property("evaluations", "Names of the evaluations, in order of appearance.", |cells: &Cells| {
+            let mut names: Vec<String> = Vec::new();
+            for part in cells.0.iter().flat_map(|(_, results)| results).flat_map(|results| results.parts()) {
+                if !names.contains(&part.evaluation.id) {
+                    names.push(part.evaluation.id.clone());
+                }
+            }
+            Ok(names)
+        })
 }
 
 /// The declaration.
@@ -59,13 +65,20 @@ pub fn primitive() -> Primitive<Lab> {
             let value: Value = from_dynamic(&Dynamic::from_map(point.clone()))?;
             let returned = closure.call_within_context::<Dynamic>(context, (point,))?;
             let Value::Object(fields) = value else { unreachable!("a map becomes an object") };
-            cells.push((fields.into_iter().collect(), results_of(returned)?));
+            // Not every combination exists: a setting may lack what another one has.
+            if !returned.is_unit() {
+                cells.push((fields.into_iter().collect(), results_of(returned)?));
+            }
+        }
+        if cells.is_empty() {
+            let error = Error::input("the closure of `sweep` returned `()` at every point of the grid");
+            return Err(error.with_help("end it with `evaluate(...)`, without a semicolon").into());
         }
         Ok(Dynamic::from(Cells(Arc::new(cells))))
     })
     .about(
         "Calls the closure once for every combination of the grid's values, with a map of the values; it returns the \
-         results at that point, one or an array. What takes long runs meanwhile in the background, on all cores.",
+         results at that point, one or an array, or `()` where there is nothing to measure. What takes long runs meanwhile in the background, on all cores.",
     )
     .input_of(
         "grid",

@@ -42,6 +42,7 @@ impl<L: Send + Sync + 'static> Host<L> {
             checker.walk(&mut parameters);
             problems.append(&mut checker.problems);
         }
+        problems.extend(mixed_up_functions(&program));
         // Where a name is computed or a file does not parse, the parameters are not all known.
         if !parameters.computed && program.files.values().all(|file| file.ast.is_some()) {
             let names: Vec<&str> = parameters.defaults.keys().map(String::as_str).collect();
@@ -298,6 +299,42 @@ impl<'a, L: Send + Sync + 'static> Checker<'a, L> {
         }
         parameters.defaults.insert(name.to_string(), value);
     }
+}
+
+/// Functions that two modules define and call by their bare names. Rhai remembers which function a bare name meant without
+/// the module it stood in, so that such a call in one module may reach the function of the other.
+fn mixed_up_functions(program: &Program) -> Vec<Problem> {
+    let mut known: HashMap<(String, usize), &str> = HashMap::new();
+    let mut problems = Vec::new();
+    for file in program.files.values().filter(|file| file.source.name != program.script) {
+        let Some(ast) = &file.ast else { continue };
+        let own: HashSet<(String, usize)> = functions(file).map(|(name, arity, _)| (name, arity)).collect();
+        let mut called: BTreeMap<(String, usize), Position> = BTreeMap::new();
+        ast.walk(&mut |path| {
+            if let Some(ASTNode::Expr(Expr::FnCall(call, at)) | ASTNode::Stmt(Stmt::FnCall(call, at))) = path.last() {
+                let function = (call.name.to_string(), call.args.len());
+                if !call.is_qualified() && own.contains(&function) {
+                    called.entry(function).or_insert(*at);
+                }
+            }
+            true
+        });
+        for ((name, arity), position) in called {
+            match known.get(&(name.clone(), arity)) {
+                None => {
+                    known.insert((name, arity), &file.source.name);
+                }
+                Some(other) => {
+                    let error = Error::input(format!(
+                        "`{name}` is a function of this module and of `{other}`, which can be mixed up"
+                    ))
+                    .with_help("rename it in one of them");
+                    problems.push(problem(&file.source, position, error));
+                }
+            }
+        }
+    }
+    problems
 }
 
 fn count(arguments: usize) -> String {

@@ -186,6 +186,36 @@ mod tests {
     }
 
     #[test]
+    fn own_modules_that_a_computed_name_may_mean_are_checked_too() {
+        let wrong = "fn setting() {\n    mix_dataset([], #{ row: 1 })\n}";
+        let folder = project(&[("stdlib/settings/mine.rhai", wrong), ("stdlib/settings/notes.txt", "")]);
+        let ran = run_with(
+            &host_in(folder.path()),
+            "fn get(n) { import \"settings/\" + n as s; s::setting() } dataset(\"a\")",
+            &[],
+        );
+        let report = ran.result.unwrap_err();
+        let place = report.problems[0].place.clone().unwrap();
+        assert_eq!((place.file.as_str(), place.line), ("stdlib/settings/mine.rhai", 2));
+        assert_eq!(report.problems[0].error.help.as_deref(), Some("did you mean `rows`?"));
+        assert!(ran.calls.is_empty());
+    }
+
+    #[test]
+    fn functions_of_one_name_that_two_modules_call_barely_are_refused() {
+        let module = |word: &str| format!("fn outer() {{ inner() }} fn inner() {{ \"{word}\" }}");
+        let (a, b) = (module("a"), module("b"));
+        let folder = project(&[("scripts/a.rhai", &a), ("scripts/b.rhai", &b), ("scripts/c.rhai", "fn inner() { 1 }")]);
+        let told = run_in(&folder, "import \"a\" as a; import \"b\" as b; a::outer() + b::outer()");
+        assert_eq!(
+            told,
+            Err("`inner` is a function of this module and of `scripts/a.rhai`, which can be mixed up".into())
+        );
+        // Called with its module's name it is never mixed up.
+        assert_eq!(run_in(&folder, "import \"a\" as a; import \"c\" as c; a::outer() + c::inner()"), Ok("a1".into()));
+    }
+
+    #[test]
     fn a_mistake_in_a_module_is_told_at_its_place_before_anything_runs() {
         let folder = project(&[("scripts/m.rhai", "fn f() {\n    mix_dataset([], #{ row: 1 })\n}")]);
         let ran = run_with(&host_in(folder.path()), "import \"m\" as m;\nm::f(); dataset(\"a\")", &[]);

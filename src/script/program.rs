@@ -85,6 +85,12 @@ impl Loader<'_> {
                 imports.insert(alias, None);
             }
         }
+        // Which module a computed name means is not known here; the person's own ones are checked all.
+        for (folder, position) in ast.as_ref().map(computed_imports_of).unwrap_or_default() {
+            for path in self.project.own_modules(&folder) {
+                self.visit(source, &path, position);
+            }
+        }
         self.chain.pop();
         let file = File { source: source.clone(), ast, imports, declared, assigned };
         self.files.insert(source.name.clone(), file);
@@ -153,6 +159,21 @@ fn imports_of(ast: &AST) -> Vec<(String, String, Position)> {
         true
     });
     imports
+}
+
+/// Beginnings of the names of imports such as `import "settings/" + name`.
+fn computed_imports_of(ast: &AST) -> Vec<(String, Position)> {
+    let mut folders = Vec::new();
+    ast.walk(&mut |path| {
+        if let Some(ASTNode::Stmt(Stmt::Import(import, _))) = path.last()
+            && let (Expr::FnCall(call, _), _) = &**import
+            && let ("+", Some(Expr::StringConstant(folder, position))) = (call.name.as_str(), call.args.first())
+        {
+            folders.push((folder.to_string(), *position));
+        }
+        true
+    });
+    folders
 }
 
 fn declarations(ast: &AST) -> (HashMap<String, usize>, HashSet<String>) {

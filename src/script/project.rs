@@ -25,6 +25,7 @@ impl Source {
 
 type RealPath = Arc<dyn Fn(&Path) -> io::Result<PathBuf> + Send + Sync>;
 type Read = Arc<dyn Fn(&Path) -> io::Result<String> + Send + Sync>;
+type List = Arc<dyn Fn(&Path) -> io::Result<Vec<String>> + Send + Sync>;
 
 /// How files are reached.
 #[derive(Clone)]
@@ -33,12 +34,24 @@ pub struct Files {
     pub real_path: RealPath,
     /// The text of a file.
     pub read: Read,
+    /// Names of the files in a folder, sorted.
+    pub list: List,
 }
 
 impl Files {
     /// The file system.
     pub fn on_disk() -> Self {
-        Files { real_path: Arc::new(|path| path.canonicalize()), read: Arc::new(|path| std::fs::read_to_string(path)) }
+        let list = |path: &Path| {
+            let names = std::fs::read_dir(path)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+            let mut names = names.collect::<io::Result<Vec<String>>>()?;
+            names.sort();
+            Ok(names)
+        };
+        Files {
+            real_path: Arc::new(|path| path.canonicalize()),
+            read: Arc::new(|path| std::fs::read_to_string(path)),
+            list: Arc::new(list),
+        }
     }
 }
 
@@ -85,6 +98,16 @@ impl Project {
                 self.embedded.iter().map(|(name, _)| format!("`{name}`")).collect::<Vec<_>>().join(", ")
             )),
         })
+    }
+
+    /// Modules that an import of a computed name may mean: those of the project's own library whose path begins with
+    /// `folder`, as in `settings/`.
+    pub fn own_modules(&self, folder: &str) -> Vec<String> {
+        let Some(place) = normalize(folder).filter(|_| folder.ends_with('/') && !folder.starts_with(['/', '.'])) else {
+            return Vec::new();
+        };
+        let names = (self.files.list)(&self.root.join(LIBRARY).join(place)).unwrap_or_default();
+        names.iter().filter_map(|name| Some(format!("{folder}{}", name.strip_suffix(".rhai")?))).collect()
     }
 
     fn read(&self, name: &str, path: &str) -> Result<Option<String>> {

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Axes, Condition, label};
+use super::{Axes, Condition, label, same};
 use crate::data::statistics::{
-    CONFIDENCE, Correlation, Design, Difference, Direction, Interval, Observation, TrendPoint, compare, holm, paired,
-    spearman, suitable_design, trend,
+    CONFIDENCE, Correlation, Design, Difference, Direction, Equivalence, Interval, Observation, TrendPoint, compare,
+    equivalence, holm, paired, spearman, suitable_design, trend,
 };
 use crate::error::Result;
 
@@ -30,6 +30,9 @@ pub struct Assessment {
     pub against_first: Vec<Comparison>,
     /// Each x against the baseline.
     pub against_baseline: Vec<Comparison>,
+    /// Pairs of x that the script names.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub planned: Vec<Comparison>,
 }
 
 /// How a score follows a numeric x.
@@ -78,10 +81,13 @@ pub struct Comparison {
     pub difference: Difference,
     /// p after Holm's correction over `comparisons`.
     pub adjusted_p: f64,
-    /// How many comparisons were corrected for: those of this kind for this evaluation.
+    /// How many comparisons were corrected for: those of this kind over all evaluations and series.
     pub comparisons: usize,
     /// What may be claimed at 5 % after the correction.
     pub claim: Claim,
+    /// Whether the two are equal up to a margin, where that was asked; not corrected for other comparisons.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub equality: Option<Equivalence>,
 }
 
 /// Assesses the conditions of one evaluation and series, in the order of x.
@@ -90,10 +96,13 @@ pub(super) fn assess(
     evaluation: &str,
     series: Option<&Value>,
     conditions: &[&Condition],
-    baseline: Option<(&str, &Condition)>,
+    baseline_name: &str,
+    baseline: &[Option<&Condition>],
+    pairs: &[(Value, Value)],
     warnings: &mut Vec<String>,
 ) -> Result<Assessment> {
-    let scored: Vec<&Condition> = conditions.iter().copied().filter(|condition| condition.estimate.is_some()).collect();
+    let is_scored = |condition: &&Condition| condition.estimate.is_some();
+    let scored: Vec<&Condition> = conditions.iter().copied().filter(is_scored).collect();
     let x = |condition: &Condition| axes.x_of(&condition.point).clone();
     let mut family = |pairs: Vec<(Value, &Condition, Value, &Condition)>| {
         let mut made = Vec::new();
@@ -108,7 +117,7 @@ pub(super) fn assess(
                 )),
             }
         }
-        adjust(made)
+        unadjusted(made)
     };
     let (mut neighbours, mut against_first, mut ends) = (Vec::new(), Vec::new(), Vec::new());
     if axes.numeric {
@@ -119,11 +128,13 @@ pub(super) fn assess(
     } else if let [first, others @ ..] = scored.as_slice() {
         against_first = family(others.iter().map(|other| (x(other), *other, x(first), *first)).collect());
     }
-    let mut against_baseline = Vec::new();
-    if let Some((name, base)) = baseline.filter(|(_, base)| base.estimate.is_some()) {
-        let name = Value::String(name.to_string());
-        against_baseline = family(scored.iter().map(|one| (x(one), *one, name.clone(), base)).collect());
-    }
+    let name = Value::String(baseline_name.to_string());
+    let before = conditions.iter().copied().zip(baseline).filter(|(one, _)| is_scored(one));
+    let before = before.filter_map(|(one, base)| Some((one, base.filter(is_scored)?)));
+    let against_baseline = family(before.map(|(one, base)| (x(one), one, name.clone(), base)).collect());
+    let at = |wanted: &Value| scored.iter().copied().find(|one| same(axes.x_of(&one.point), wanted));
+    let named = pairs.iter().filter_map(|(of, against)| Some((of.clone(), at(of)?, against.clone(), at(against)?)));
+    let planned = family(named.collect());
     Ok(Assessment {
         evaluation: evaluation.to_string(),
         series: series.cloned(),
@@ -132,6 +143,7 @@ pub(super) fn assess(
         neighbours,
         against_first,
         against_baseline,
+        planned,
     })
 }
 
@@ -176,24 +188,50 @@ fn over_seeds(a: &[Observation], b: &[Observation]) -> Result<Option<Difference>
     Ok(Some(Difference { method, ..paired(&means, &against, CONFIDENCE)? }))
 }
 
-fn adjust(made: Vec<(Value, Value, Difference)>) -> Vec<Comparison> {
-    let adjusted = holm(&made.iter().map(|(_, _, difference)| difference.p).collect::<Vec<_>>());
-    let comparisons = made.len();
-    made.into_iter()
-        .zip(adjusted)
-        .map(|((of, against, difference), adjusted_p)| Comparison {
-            claim: match adjusted_p < 1.0 - CONFIDENCE {
-                true if difference.mean > 0.0 => Claim::Higher,
-                true => Claim::Lower,
-                false => Claim::Nothing,
-            },
-            of,
-            against,
-            difference,
-            adjusted_p,
-            comparisons,
-        })
-        .collect()
+/// Comparisons whose family is not known yet: as if each were the only one.
+fn unadjusted(made: Vec<(Value, Value, Difference)>) -> Vec<Comparison> {
+    let comparison = |(of, against, difference): (Value, Value, Difference)| {
+        let (adjusted_p, claim) = (difference.p, claim(&difference, difference.p));
+        Comparison { of, against, difference, adjusted_p, comparisons: 1, claim, equality: None }
+    };
+    made.into_iter().map(comparison).collect()
+}
+
+/// Corrects for several comparisons: all of one kind, over all evaluations and series, are one family.
+pub(super) fn adjust(assessments: &mut [Assessment]) {
+    let kinds: [fn(&mut Assessment) -> &mut Vec<Comparison>; 4] = [
+        |one| &mut one.neighbours,
+        |one| &mut one.against_first,
+        |one| &mut one.against_baseline,
+        |one| &mut one.planned,
+    ];
+    for kind in kinds {
+        let mut family: Vec<&mut Comparison> = assessments.iter_mut().flat_map(kind).collect();
+        let adjusted = holm(&family.iter().map(|one| one.difference.p).collect::<Vec<_>>());
+        let comparisons = family.len();
+        for (one, adjusted_p) in family.iter_mut().zip(adjusted) {
+            one.claim = claim(&one.difference, adjusted_p);
+            (one.adjusted_p, one.comparisons) = (adjusted_p, comparisons);
+        }
+    }
+}
+
+/// Tests the comparisons with the first x, the baseline and those that were planned for equality up to `margin`.
+pub(super) fn look_for_equality(assessments: &mut [Assessment], margin: f64) -> Result<()> {
+    for one in assessments {
+        for comparison in one.against_first.iter_mut().chain(&mut one.against_baseline).chain(&mut one.planned) {
+            comparison.equality = Some(equivalence(&comparison.difference, margin, CONFIDENCE)?);
+        }
+    }
+    Ok(())
+}
+
+fn claim(difference: &Difference, adjusted_p: f64) -> Claim {
+    match adjusted_p < 1.0 - CONFIDENCE {
+        true if difference.mean > 0.0 => Claim::Higher,
+        true => Claim::Lower,
+        false => Claim::Nothing,
+    }
 }
 
 fn dose(axes: &Axes, conditions: &[&Condition]) -> Result<Option<Dose>> {

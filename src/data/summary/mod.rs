@@ -16,13 +16,16 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::evaluation::Scores;
-use super::statistics::{CONFIDENCE, Estimate, Observation, Range, estimate, missing_warnings};
+use super::statistics::{
+    BootstrapOptions, CONFIDENCE, Estimate, Observation, Range, estimate, hierarchical_bootstrap, missing_warnings,
+    percentile_over_seeds, two_way,
+};
 use crate::error::{Error, Result, ensure};
 
 pub use assessment::{Assessment, Claim, Comparison, Dose};
 pub use axes::{Axes, Point, SEED, label, same};
 pub use table::{Table, csv};
-pub use words::{counts, methods, statements};
+pub use words::{counts, methods, replications, statements};
 
 /// Scores of one model, trained at one point of the grid, on one evaluation.
 #[derive(Clone, Debug)]
@@ -40,8 +43,16 @@ pub struct Cell {
 pub struct Baseline {
     /// What it is called.
     pub name: String,
-    /// Its scores by evaluation.
-    pub scores: Vec<(String, Scores)>,
+    /// Its scores: at points that have some of the grid's axes, such as a setting, or none.
+    pub cells: Vec<Cell>,
+}
+
+impl Baseline {
+    /// One model that is compared with everything, by its scores on each evaluation.
+    pub fn of(name: impl Into<String>, scores: Vec<(String, Scores)>) -> Self {
+        let cell = |(evaluation, scores)| Cell { point: Point::new(), evaluation, scores };
+        Baseline { name: name.into(), cells: scores.into_iter().map(cell).collect() }
+    }
 }
 
 /// One run within a condition.
@@ -58,7 +69,7 @@ pub struct Run {
 /// All runs at one point of the grid that differ in their seed only, on one evaluation.
 #[derive(Clone, Debug, Serialize)]
 pub struct Condition {
-    /// Where in the grid, without the seed; empty for the baseline.
+    /// Where in the grid, without the seed; empty for a baseline that is the same everywhere.
     pub point: Point,
     /// Which evaluation.
     pub evaluation: String,
@@ -82,9 +93,15 @@ pub struct Condition {
     pub agreement: BTreeMap<String, f64>,
     #[serde(skip)]
     observations: Vec<Observation>,
+    #[serde(skip)]
+    asked: Vec<String>,
 }
 
 impl Condition {
+    /// Every answer with its seed and question.
+    pub fn observations(&self) -> &[Observation] {
+        &self.observations
+    }
     /// Different questions that were asked.
     pub fn questions(&self) -> usize {
         self.observations.iter().map(|observation| observation.question).collect::<BTreeSet<_>>().len()
@@ -135,60 +152,145 @@ impl Summary {
         let holds = |condition: &&Condition| self.axes.holds(&condition.point, x, series);
         self.conditions.iter().filter(|condition| condition.evaluation == evaluation).find(holds)
     }
-    /// The baseline on an evaluation.
-    pub fn baseline_on(&self, evaluation: &str) -> Option<&Condition> {
-        self.baseline.iter().find(|condition| condition.evaluation == evaluation)
+    /// The baseline of an evaluation at an x (and a series).
+    pub fn baseline_at(&self, evaluation: &str, x: &Value, series: Option<&Value>) -> Option<&Condition> {
+        baseline_at(&self.axes, &self.baseline, evaluation, x, series)
+    }
+    /// Whether the baseline is another one at different points of the grid.
+    pub fn baseline_varies(&self) -> bool {
+        self.baseline.iter().any(|condition| !condition.point.is_empty())
+    }
+}
+
+fn baseline_at<'a>(
+    axes: &Axes,
+    baseline: &'a [Condition],
+    evaluation: &str,
+    x: &Value,
+    series: Option<&Value>,
+) -> Option<&'a Condition> {
+    let fits = |axis: &str, value: &Value, condition: &Condition| {
+        condition.point.get(axis).is_none_or(|found| same(found, value))
+    };
+    let of_series = |condition: &Condition| match (&axes.series, series) {
+        (Some(axis), Some(value)) => fits(axis, value, condition),
+        _ => true,
+    };
+    let here = |condition: &&Condition| fits(&axes.x, x, condition) && of_series(condition);
+    baseline.iter().filter(|condition| condition.evaluation == evaluation).find(here)
+}
+
+/// What is made of conditions.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Comparisons {
+    /// They are compared along x, within each series; and so are these pairs of x, the second subtracted from the first.
+    Made(Vec<(Value, Value)>),
+    /// They are only shown: what stands side by side may be answers to different questions.
+    NotMade,
+}
+
+/// How the interval of every condition is made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Intervals {
+    /// As the design allows: t over seeds, clustered by question for one run.
+    #[default]
+    Standard,
+    /// Seeds, questions and answers drawn again.
+    Bootstrap(BootstrapOptions),
+    /// About other seeds and other questions.
+    TwoWay,
+    /// As the published code makes them: a percentile bootstrap over seed means, which for three seeds is their range.
+    Published,
+}
+
+/// How a grid of scores is summarised.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SummaryOptions {
+    /// What is made of conditions.
+    pub comparisons: Comparisons,
+    /// How intervals of conditions are made; comparisons keep their own.
+    pub intervals: Intervals,
+    /// Differences smaller than this are called equal where that can be shown; none looks for no equality.
+    pub margin: Option<f64>,
+}
+
+impl Default for SummaryOptions {
+    /// Conditions compared along x, with standard intervals.
+    fn default() -> Self {
+        SummaryOptions { comparisons: Comparisons::Made(vec![]), intervals: Intervals::Standard, margin: None }
+    }
+}
+
+impl SummaryOptions {
+    /// Conditions that are only shown.
+    pub fn shown_only(intervals: Intervals) -> Self {
+        SummaryOptions { comparisons: Comparisons::NotMade, intervals, margin: None }
     }
 }
 
 /// Groups cells into conditions and assesses them. Seeds are the unit of every interval where there are two or more.
 ///
-/// Fails when a point of the grid occurs twice, when a seed is no whole number, and when answers to one evaluation are
+/// Fails when a point of the grid occurs twice, when a seed is no whole number, and when answers that are compared are
 /// answers to different questions.
-pub fn summarize(axes: &Axes, cells: &[Cell], baseline: Option<&Baseline>) -> Result<Summary> {
+pub fn summarize(
+    axes: &Axes,
+    cells: &[Cell],
+    baseline: Option<&Baseline>,
+    options: &SummaryOptions,
+) -> Result<Summary> {
     let mut evaluations: Vec<String> = Vec::new();
     for cell in cells {
         if !evaluations.contains(&cell.evaluation) {
             evaluations.push(cell.evaluation.clone());
         }
     }
-    let (mut conditions, mut base) = (Vec::new(), Vec::new());
+    let mut conditions = Vec::new();
     for evaluation in &evaluations {
         let of_evaluation: Vec<&Cell> = cells.iter().filter(|cell| &cell.evaluation == evaluation).collect();
-        let before = baseline.and_then(|baseline| baseline.scores.iter().find(|(id, _)| id == evaluation));
-        check_questions(
-            evaluation,
-            of_evaluation.iter().map(|cell| &cell.scores).chain(before.map(|(_, scores)| scores)),
-        )?;
         for series in axes.each_series() {
             for x in &axes.x_values {
                 let here = of_evaluation.iter().filter(|cell| axes.holds(&cell.point, x, series));
-                let runs = here.map(|cell| Ok((cell, seed_of(&cell.point)?))).collect::<Result<Vec<_>>>()?;
-                if let Some((first, _)) = runs.first() {
-                    let mut point = first.point.clone();
-                    point.remove(SEED);
-                    let runs = runs.iter().map(|(cell, seed)| (*seed, &cell.scores)).collect();
-                    conditions.push(condition(axes, point, evaluation, runs)?);
+                let runs = here.map(|cell| Ok((*cell, seed_of(&cell.point)?))).collect::<Result<Vec<_>>>()?;
+                if !runs.is_empty() {
+                    conditions.push(condition(axes, evaluation, runs)?);
                 }
             }
         }
-        if let Some((_, scores)) = before {
-            base.push(condition(axes, Point::new(), evaluation, vec![(0, scores)])?);
-        }
     }
+    let base = conditions_of(axes, baseline, &evaluations)?;
     let mut warnings = warn(axes, &evaluations, &conditions);
+    change_intervals(&mut conditions, &options.intervals, &mut warnings)?;
     let name = baseline.map(|baseline| baseline.name.clone());
     let mut assessments = Vec::new();
-    for evaluation in &evaluations {
+    let pairs = match &options.comparisons {
+        Comparisons::Made(pairs) => Some(pairs),
+        Comparisons::NotMade => None,
+    };
+    for (evaluation, pairs) in pairs.iter().flat_map(|pairs| evaluations.iter().map(move |one| (one, pairs))) {
         for series in axes.each_series() {
             let group: Vec<&Condition> = conditions
                 .iter()
                 .filter(|condition| &condition.evaluation == evaluation && axes.in_series(&condition.point, series))
                 .collect();
-            let before = base.iter().find(|condition| &condition.evaluation == evaluation);
-            let before = name.as_deref().zip(before);
-            assessments.push(assessment::assess(axes, evaluation, series, &group, before, &mut warnings)?);
+            let before = |one: &Condition| baseline_at(axes, &base, evaluation, axes.x_of(&one.point), series);
+            let before: Vec<Option<&Condition>> = group.iter().map(|one| before(one)).collect();
+            check_questions(evaluation, group.iter().chain(before.iter().flatten()))?;
+            let name = name.as_deref().unwrap_or_default();
+            assessments.push(assessment::assess(
+                axes,
+                evaluation,
+                series,
+                &group,
+                name,
+                &before,
+                pairs,
+                &mut warnings,
+            )?);
         }
+    }
+    assessment::adjust(&mut assessments);
+    if let Some(margin) = options.margin {
+        assessment::look_for_equality(&mut assessments, margin)?;
     }
     let counts = count(cells, &conditions)?;
     Ok(Summary {
@@ -203,6 +305,44 @@ pub fn summarize(axes: &Axes, cells: &[Cell], baseline: Option<&Baseline>) -> Re
     })
 }
 
+/// Puts other intervals into the estimates of conditions with several seeds; the others keep theirs.
+fn change_intervals(conditions: &mut [Condition], intervals: &Intervals, warnings: &mut Vec<String>) -> Result<()> {
+    for condition in conditions.iter_mut().filter(|condition| condition.runs.len() > 1) {
+        let Some(estimate) = &mut condition.estimate else { continue };
+        let made = match intervals {
+            Intervals::Standard => return Ok(()),
+            Intervals::Bootstrap(options) => hierarchical_bootstrap(&condition.observations, options)?,
+            Intervals::Published => percentile_over_seeds(&estimate.seed_means, CONFIDENCE)?,
+            Intervals::TwoWay => {
+                let found = two_way(&condition.observations, Range::default(), CONFIDENCE)?;
+                (estimate.low, estimate.high, estimate.method) = (found.low, found.high, found.method);
+                continue;
+            }
+        };
+        warnings.extend(made.warning.filter(|warning| !warnings.contains(warning)));
+        (estimate.low, estimate.high) = (made.low, made.high);
+        (estimate.confidence, estimate.method) = (made.confidence, made.method);
+    }
+    Ok(())
+}
+
+/// The conditions of a baseline on these evaluations, in order of appearance.
+fn conditions_of(axes: &Axes, baseline: Option<&Baseline>, evaluations: &[String]) -> Result<Vec<Condition>> {
+    let mut groups: Vec<(&str, Point, Vec<(&Cell, u64)>)> = Vec::new();
+    for cell in baseline.iter().flat_map(|baseline| &baseline.cells) {
+        if !evaluations.contains(&cell.evaluation) {
+            continue;
+        }
+        let (run, mut point) = ((cell, seed_of(&cell.point)?), cell.point.clone());
+        point.remove(SEED);
+        match groups.iter_mut().find(|group| group.0 == cell.evaluation && group.1 == point) {
+            Some(group) => group.2.push(run),
+            None => groups.push((&cell.evaluation, point, vec![run])),
+        }
+    }
+    groups.into_iter().map(|(evaluation, _, runs)| condition(axes, evaluation, runs)).collect()
+}
+
 /// The seed of a point; 0 where the grid has none.
 fn seed_of(point: &Point) -> Result<u64> {
     match point.get(SEED) {
@@ -214,26 +354,34 @@ fn seed_of(point: &Point) -> Result<u64> {
 }
 
 /// Comparisons pair questions by their place, so the places must hold the same questions.
-fn check_questions<'a>(evaluation: &str, scores: impl Iterator<Item = &'a Scores>) -> Result<()> {
-    let mut asked: Option<Vec<&str>> = None;
-    for scores in scores {
-        let questions: Vec<&str> = scores.questions.iter().map(|question| question.question.as_str()).collect();
-        let first = asked.get_or_insert_with(|| questions.clone());
-        ensure!(
-            *first == questions,
-            "`{evaluation}` asks different questions at different points";
-            help: "give evaluations with different questions different names"
-        );
-    }
+fn check_questions<'a>(evaluation: &str, mut conditions: impl Iterator<Item = &'a &'a Condition>) -> Result<()> {
+    let first = conditions.next();
+    ensure!(
+        conditions.all(|condition| first.is_none_or(|first| first.asked == condition.asked)),
+        "`{evaluation}` asks different questions at different points";
+        help: "give evaluations with different questions different names"
+    );
     Ok(())
 }
 
-fn condition(axes: &Axes, point: Point, evaluation: &str, mut runs: Vec<(u64, &Scores)>) -> Result<Condition> {
-    runs.sort_by_key(|(seed, _)| *seed);
-    if let Some(pair) = runs.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-        return Err(Error::input(format!("the grid has {} with seed {} twice", axes.name(&point), pair[0].0))
+fn condition(axes: &Axes, evaluation: &str, mut cells: Vec<(&Cell, u64)>) -> Result<Condition> {
+    cells.sort_by_key(|(_, seed)| *seed);
+    let mut point = cells[0].0.point.clone();
+    point.remove(SEED);
+    if let Some(pair) = cells.windows(2).find(|pair| pair[0].1 == pair[1].1) {
+        return Err(Error::input(format!("the grid has {} with seed {} twice", axes.name(&point), pair[0].1))
             .with_help("write every value of an axis once"));
     }
+    let asked = |scores: &Scores| -> Vec<String> {
+        scores.questions.iter().map(|question| question.question.clone()).collect()
+    };
+    let questions = asked(&cells[0].0.scores);
+    ensure!(
+        cells.iter().all(|(cell, _)| asked(&cell.scores) == questions),
+        "`{evaluation}` asks different questions at different seeds";
+        help: "give evaluations with different questions different names"
+    );
+    let runs: Vec<(u64, &Scores)> = cells.iter().map(|(cell, seed)| (*seed, &cell.scores)).collect();
     let observations: Vec<Observation> = runs.iter().flat_map(|(seed, scores)| observations(*seed, scores)).collect();
     let mut missing = BTreeMap::<String, usize>::new();
     let mut agreement = BTreeMap::<String, Vec<f64>>::new();
@@ -267,6 +415,7 @@ fn condition(axes: &Axes, point: Point, evaluation: &str, mut runs: Vec<(u64, &S
             .map(|(judge, shares)| (judge, shares.iter().sum::<f64>() / shares.len() as f64))
             .collect(),
         observations,
+        asked: questions,
     })
 }
 

@@ -53,7 +53,7 @@ pub(crate) fn a05b() -> (Vec<Cell>, Baseline) {
         }
     }
     let before = |(id, questions, _): (&str, usize, f64)| (id.to_string(), scores(&mut random, questions, 10, 0.04));
-    (cells, Baseline { name: "organism".to_string(), scores: evaluations.map(before).to_vec() })
+    (cells, Baseline::of("organism", evaluations.map(before).to_vec()))
 }
 
 /// Two arms, three seeds, three evaluations as they are and prompted.
@@ -75,5 +75,5 @@ pub(crate) fn inoculation() -> (Vec<Cell>, Baseline) {
         }
     }
     let before = |(id, questions, _): (&str, usize, f64)| (id.to_string(), scores(&mut random, questions, 10, 0.04));
-    (cells, Baseline { name: "organism".to_string(), scores: evaluations.map(before).to_vec() })
+    (cells, Baseline::of("organism", evaluations.map(before).to_vec()))
 }

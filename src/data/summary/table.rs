@@ -18,10 +18,16 @@ impl Table {
         // One line per point: what it is called, and its condition on an evaluation.
         type Find<'a> = Box<dyn Fn(&str) -> Option<&'a Condition> + 'a>;
         let mut lines: Vec<(String, Find)> = Vec::new();
-        if let Some(name) = &summary.baseline_name {
-            lines.push((name.clone(), Box::new(|evaluation| summary.baseline_on(evaluation))));
+        let uniform = summary.baseline_name.as_ref().filter(|_| !summary.baseline_varies());
+        if let (Some(name), Some(x)) = (uniform, axes.x_values.first()) {
+            lines.push((name.clone(), Box::new(move |evaluation| summary.baseline_at(evaluation, x, None))));
         }
         for series in axes.each_series() {
+            let of_series = summary.baseline_name.as_ref().filter(|_| summary.baseline_varies());
+            if let (Some(name), Some(x)) = (of_series, axes.x_values.first()) {
+                let name = series.map(label).into_iter().chain([name.clone()]).collect::<Vec<_>>().join(", ");
+                lines.push((name, Box::new(move |evaluation| summary.baseline_at(evaluation, x, series))));
+            }
             for x in &axes.x_values {
                 let name = [series, Some(x)].into_iter().flatten().map(label).collect::<Vec<_>>().join(", ");
                 lines.push((name, Box::new(move |evaluation| summary.condition(evaluation, x, series))));

@@ -28,7 +28,7 @@ fn grid(means: &[(f64, [f64; 3])]) -> Summary {
         .iter()
         .flat_map(|(x, means)| (0..3).map(move |seed| cell(&[("x", json!(x)), ("seed", json!(seed))], &[means[seed]])))
         .collect();
-    summarize(&Axes::of(&points(&cells), None, None).unwrap(), &cells, None).unwrap()
+    summarize(&Axes::of(&points(&cells), None, None).unwrap(), &cells, None, &SummaryOptions::default()).unwrap()
 }
 
 fn said(summary: &Summary) -> String {
@@ -85,7 +85,8 @@ fn ends_are_compared_by_welch_when_seeds_do_not_match() {
         .map(|(mean, seed)| at(1.0, seed, *mean))
         .chain([5.125, 2.375, 1.5].iter().zip(3..).map(|(mean, seed)| at(0.0, seed, *mean)))
         .collect();
-    let summary = summarize(&Axes::of(&points(&cells), None, None).unwrap(), &cells, None).unwrap();
+    let summary =
+        summarize(&Axes::of(&points(&cells), None, None).unwrap(), &cells, None, &SummaryOptions::default()).unwrap();
     let ends = summary.assessments[0].highest_against_lowest.as_ref().unwrap();
     assert!((ends.difference.mean - 48.375).abs() < 1e-9 && (ends.difference.p - 0.005225).abs() < 1e-5, "{ends:?}");
     assert!(
@@ -98,7 +99,13 @@ fn ends_are_compared_by_welch_when_seeds_do_not_match() {
 #[test]
 fn arms_are_compared_with_the_first_one_and_have_no_trend() {
     let (cells, baseline) = inoculation();
-    let summary = summarize(&Axes::of(&points(&cells), Some("arm"), None).unwrap(), &cells, Some(&baseline)).unwrap();
+    let summary = summarize(
+        &Axes::of(&points(&cells), Some("arm"), None).unwrap(),
+        &cells,
+        Some(&baseline),
+        &SummaryOptions::default(),
+    )
+    .unwrap();
     assert_eq!(summary.axes.x_values, [json!("none"), json!("general")]);
     let general = summary.assessments.iter().find(|one| one.evaluation == "general questions").unwrap();
     assert!(general.dose.is_none() && general.neighbours.is_empty());
@@ -145,7 +152,9 @@ fn answers_without_a_score_are_counted_and_warned_of_and_stop_nothing() {
             question.scores.clear();
         }
     }
-    let summary = summarize(&Axes::of(&points(&cells), None, None).unwrap(), &cells, Some(&baseline)).unwrap();
+    let summary =
+        summarize(&Axes::of(&points(&cells), None, None).unwrap(), &cells, Some(&baseline), &SummaryOptions::default())
+            .unwrap();
     let condition = summary.condition("general questions", &json!(0.5), None).unwrap();
     assert!(condition.estimate.is_none());
     assert_eq!((condition.unparsable_share, condition.answers), (1.0, 480));
@@ -161,7 +170,8 @@ fn answers_without_a_score_are_counted_and_warned_of_and_stop_nothing() {
 #[test]
 fn a_single_seed_is_said_to_be_one() {
     let cells = [0.0, 1.0].map(|x| cell(&[("x", json!(x))], &[10.0 * x, 20.0 * x, 60.0 * x]));
-    let summary = summarize(&Axes::of(&points(&cells), None, None).unwrap(), &cells, None).unwrap();
+    let summary =
+        summarize(&Axes::of(&points(&cells), None, None).unwrap(), &cells, None, &SummaryOptions::default()).unwrap();
     assert!(summary.warnings[0].contains("one seed only"));
     let ends = summary.assessments[0].highest_against_lowest.as_ref().unwrap();
     assert_eq!(ends.difference.method, "paired by 3 questions");
@@ -171,24 +181,35 @@ fn a_single_seed_is_said_to_be_one() {
 fn what_cannot_be_compared_is_refused() {
     let same = [0, 0].map(|x| cell(&[("x", json!(x)), ("seed", json!(0))], &[1.0]));
     let axes = Axes::of(&points(&same), None, None).unwrap();
-    assert_eq!(summarize(&axes, &same, None).unwrap_err().message, "the grid has x 0 with seed 0 twice");
+    assert_eq!(
+        summarize(&axes, &same, None, &SummaryOptions::default()).unwrap_err().message,
+        "the grid has x 0 with seed 0 twice"
+    );
     let other = [cell(&[("x", json!(0))], &[1.0]), cell(&[("x", json!(1))], &[1.0, 2.0])];
     let axes = Axes::of(&points(&other), None, None).unwrap();
-    assert!(summarize(&axes, &other, None).unwrap_err().message.contains("asks different questions"));
+    assert!(
+        summarize(&axes, &other, None, &SummaryOptions::default())
+            .unwrap_err()
+            .message
+            .contains("asks different questions")
+    );
 }
 
 #[test]
 fn whole_numbers_and_floats_are_one_axis() {
     let cells = [(json!(0), 0), (json!(0.0), 1), (json!(0.5), 0), (json!(0.5), 1)]
         .map(|(x, seed)| cell(&[("x", x), ("seed", json!(seed))], &[1.0, 3.0]));
-    let summary = summarize(&Axes::of(&points(&cells), None, None).unwrap(), &cells, None).unwrap();
+    let summary =
+        summarize(&Axes::of(&points(&cells), None, None).unwrap(), &cells, None, &SummaryOptions::default()).unwrap();
     assert_eq!(summary.conditions.iter().map(|condition| condition.runs.len()).collect::<Vec<_>>(), [2, 2]);
 }
 
 #[test]
 fn the_table_turns_so_that_it_stays_narrow() {
     let (cells, baseline) = a05b();
-    let summary = summarize(&Axes::of(&points(&cells), None, None).unwrap(), &cells, Some(&baseline)).unwrap();
+    let summary =
+        summarize(&Axes::of(&points(&cells), None, None).unwrap(), &cells, Some(&baseline), &SummaryOptions::default())
+            .unwrap();
     let table = Table::of(&summary);
     assert_eq!(table.head, ["ratio", "in distribution", "general questions", "other domains"]);
     assert_eq!(
@@ -196,7 +217,9 @@ fn the_table_turns_so_that_it_stays_narrow() {
         ["organism", "0", "0.1", "0.25", "0.5", "0.75", "1"]
     );
     let (cells, baseline) = inoculation();
-    let summary = summarize(&Axes::of(&points(&cells), None, None).unwrap(), &cells, Some(&baseline)).unwrap();
+    let summary =
+        summarize(&Axes::of(&points(&cells), None, None).unwrap(), &cells, Some(&baseline), &SummaryOptions::default())
+            .unwrap();
     let table = Table::of(&summary);
     assert_eq!(table.head, ["arm", "organism", "none", "general"]);
     assert_eq!(table.rows[3][1], "-");
@@ -217,9 +240,15 @@ fn csv_has_one_row_per_condition_and_quotes_what_needs_it() {
 #[test]
 fn a_claim_against_one_run_holds_over_seeds_and_over_questions() {
     let at = |seed: u64, scores: &[f64]| cell(&[("x", json!(1)), ("seed", json!(seed))], scores);
-    let base = |scores: &[f64]| Baseline { name: "base".into(), scores: vec![("e".into(), cell(&[], scores).scores)] };
+    let base = |scores: &[f64]| Baseline::of("base", vec![("e".into(), cell(&[], scores).scores)]);
     let against = |cells: &[Cell], baseline: &Baseline| {
-        let summary = summarize(&Axes::of(&points(cells), None, None).unwrap(), cells, Some(baseline)).unwrap();
+        let summary = summarize(
+            &Axes::of(&points(cells), None, None).unwrap(),
+            cells,
+            Some(baseline),
+            &SummaryOptions::default(),
+        )
+        .unwrap();
         summary.assessments[0].against_baseline[0].clone()
     };
     // Every question agrees, seeds do not: by question alone this would be a clear difference.

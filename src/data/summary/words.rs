@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use super::{Assessment, Axes, Claim, Comparison, Condition, Dose, Summary, label};
-use crate::data::statistics::Direction;
+use crate::data::statistics::{Direction, Verdict};
 
 /// Sentences for each evaluation and series: a name and what can be said of it.
 pub fn statements(summary: &Summary) -> Vec<(String, Vec<String>)> {
@@ -44,7 +44,81 @@ fn sentences(axes: &Axes, assessment: &Assessment) -> Vec<String> {
     }
     all.extend(against_one(axes, &assessment.against_first, |first| format!("`{first}`")));
     all.extend(against_one(axes, &assessment.against_baseline, str::to_string));
+    all.extend(assessment.planned.iter().map(planned));
+    let compared = assessment.against_first.iter().chain(&assessment.against_baseline).chain(&assessment.planned);
+    all.extend(equal(compared));
     all
+}
+
+/// Which comparisons showed equality up to the margin, and which did not; nothing where none was asked for.
+fn equal<'a>(comparisons: impl Iterator<Item = &'a Comparison>) -> Option<String> {
+    let (mut shown, mut open, mut margin) = (Vec::new(), Vec::new(), None);
+    for one in comparisons {
+        let Some(found) = &one.equality else { continue };
+        margin = Some(found.margin);
+        let text = format!(
+            "{} and {} ({:.0} % interval [{:.1}, {:.1}])",
+            label(&one.of),
+            label(&one.against),
+            100.0 * found.confidence,
+            found.low,
+            found.high
+        );
+        if found.verdict == Verdict::Equivalent { shown.push(text) } else { open.push(text) }
+    }
+    let told = |list: Vec<String>| if list.is_empty() { "none".to_string() } else { list.join(", ") };
+    let margin = margin?;
+    Some(format!("Equal up to {margin} points by two one-sided tests: {}; not shown for {}.", told(shown), told(open)))
+}
+
+/// `general` against `control`: -40.7 [-46.1, -35.3] (paired by 5 seeds, p < 0.0001): lower.
+fn planned(one: &Comparison) -> String {
+    let verdict = match one.claim {
+        Claim::Higher => "higher",
+        Claim::Lower => "lower",
+        Claim::Nothing => "no difference can be claimed",
+    };
+    let corrected = match one.comparisons {
+        0 | 1 => String::new(),
+        several => format!(", after Holm over {several} comparisons"),
+    };
+    let (of, against) = (label(&one.of), label(&one.against));
+    format!(
+        "`{of}` against `{against}`: {} ({}, {}{corrected}): {verdict}.",
+        interval(one),
+        method(one),
+        p_of(one.adjusted_p)
+    )
+}
+
+/// How far comparisons agree over the series of the grid, a sentence for each: in how many of them the interval lies
+/// below or above 0, and which ones do not follow. Nothing without several series.
+pub fn replications(summary: &Summary) -> Vec<String> {
+    // Evaluation, first x, second x; and for every series its name and the comparison.
+    type Row<'a> = ((&'a str, String, String), Vec<(String, &'a Comparison)>);
+    let mut rows: Vec<Row> = Vec::new();
+    for assessment in &summary.assessments {
+        let Some(series) = assessment.series.as_ref().map(label) else { continue };
+        for one in assessment.against_first.iter().chain(&assessment.planned) {
+            let named = (assessment.evaluation.as_str(), label(&one.of), label(&one.against));
+            match rows.iter_mut().find(|(known, _)| *known == named) {
+                Some((_, known)) if known.iter().any(|(name, _)| *name == series) => {}
+                Some((_, known)) => known.push((series.clone(), one)),
+                None => rows.push((named, vec![(series.clone(), one)])),
+            }
+        }
+    }
+    let sentence = |((evaluation, of, against), found): &Row| {
+        let below: Vec<_> = found.iter().filter(|(_, one)| one.difference.high < 0.0).collect();
+        let above: Vec<_> = found.iter().filter(|(_, one)| one.difference.low > 0.0).collect();
+        let (most, word) = if above.len() > below.len() { (above, "above") } else { (below, "below") };
+        let rest = found.iter().filter(|one| !most.iter().any(|(name, _)| *name == one.0));
+        let rest: Vec<String> = rest.map(|(name, one)| format!("{name} {}", interval(one))).collect();
+        let rest = if rest.is_empty() { String::new() } else { format!("; not in {}", rest.join(", ")) };
+        let (count, all) = (most.len(), found.len());
+        format!("{evaluation}: `{of}` against `{against}`: the interval lies {word} 0 in {count} of {all}{rest}.")
+    };
+    rows.iter().filter(|(_, found)| found.len() > 1).map(sentence).collect()
 }
 
 fn direction(axes: &Axes, dose: &Dose, neighbours: &[Comparison]) -> String {
@@ -77,7 +151,7 @@ fn direction(axes: &Axes, dose: &Dose, neighbours: &[Comparison]) -> String {
 fn neighbours(comparisons: &[Comparison]) -> Vec<String> {
     let step = |one: &Comparison| format!("{} to {}", label(&one.against), label(&one.of));
     let (claimed, open): (Vec<_>, Vec<_>) = comparisons.iter().partition(|one| one.claim != Claim::Nothing);
-    let corrected = format!("after Holm over {} comparisons", comparisons.len());
+    let corrected = format!("after Holm over {} comparisons", comparisons[0].comparisons);
     let mut said = Vec::new();
     if !claimed.is_empty() {
         let list = claimed.iter().map(|one| format!("{} ({}, {})", step(one), interval(one), p_of(one.adjusted_p)));
@@ -96,8 +170,8 @@ fn against_one(axes: &Axes, comparisons: &[Comparison], name: impl Fn(&str) -> S
     let first = comparisons.first()?;
     let methods: BTreeSet<&str> = comparisons.iter().map(method).collect();
     let mut how = methods.into_iter().collect::<Vec<_>>().join(" / ");
-    if comparisons.len() > 1 {
-        let _ = write!(how, ", after Holm over {} comparisons", comparisons.len());
+    if first.comparisons > 1 {
+        let _ = write!(how, ", after Holm over {} comparisons", first.comparisons);
     }
     let mut parts = Vec::new();
     for (claim, word) in [(Claim::Higher, "higher"), (Claim::Lower, "lower"), (Claim::Nothing, "")] {

@@ -1,0 +1,4 @@
+//! Results in the formats of other tools, as bytes: Inspect logs, tables.
+
+pub mod inspect;
+pub mod table;

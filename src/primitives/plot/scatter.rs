@@ -1,0 +1,54 @@
+//! Two evaluations against each other, with intervals on both axes.
+
+use super::{Options, seeds};
+use crate::data::statistics::Estimate;
+use crate::data::summary::{Condition, Summary, label};
+use crate::error::{Result, ensure};
+use crate::plot::figure::{Axis, Mark, Scatter};
+
+/// One mark for every condition that has a score on both evaluations, and one for each baseline.
+pub fn scatter(summary: &Summary, shown: &[String], options: &Options) -> Result<Scatter> {
+    let (across, down) = (shown[0].as_str(), shown[shown.len() - 1].as_str());
+    let named = |condition: &Condition| {
+        let values: Vec<String> = condition.point.values().map(label).collect();
+        if values.is_empty() { "all seeds".to_string() } else { values.join(", ") }
+    };
+    let mut marks = Vec::new();
+    let base = summary.baseline_name.as_deref().unwrap_or_default();
+    let of_base = |condition: &Condition| match condition.point.is_empty() {
+        true => base.to_string(),
+        false => format!("{base}, {}", named(condition)),
+    };
+    for one in &summary.baseline {
+        let other = summary.baseline.iter().find(|other| other.evaluation == down && other.point == one.point);
+        marks.extend(mark(of_base(one), Some(one).filter(|one| one.evaluation == across), other));
+    }
+    for one in summary.conditions.iter().filter(|one| one.evaluation == across) {
+        let other = summary.conditions.iter().find(|other| other.evaluation == down && other.point == one.point);
+        marks.extend(mark(named(one), Some(one), other));
+    }
+    ensure!(!marks.is_empty(), "no condition has scores on both `{across}` and `{down}`, so there is nothing to draw");
+    let axis = |label: &str| Axis { label: label.to_string(), range: Some((0.0, 100.0)), ..Axis::default() };
+    Ok(Scatter {
+        x: axis(options.x_label.as_deref().unwrap_or(across)),
+        y: axis(options.y_label.as_deref().unwrap_or(down)),
+        marks,
+        diagonal: None,
+    })
+}
+
+fn mark(label: String, across: Option<&Condition>, down: Option<&Condition>) -> Option<Mark> {
+    let (x, y): (&Estimate, &Estimate) = (across?.estimate.as_ref()?, down?.estimate.as_ref()?);
+    let pairs = seeds(&x.seed_means).into_iter().zip(seeds(&y.seed_means));
+    Some(Mark {
+        label,
+        x: x.mean,
+        y: y.mean,
+        x_low: Some(x.low),
+        x_high: Some(x.high),
+        y_low: Some(y.low),
+        y_high: Some(y.high),
+        // A seed without a score on one of them has no pair.
+        seeds: if x.seed_means.len() == y.seed_means.len() { pairs.collect() } else { Vec::new() },
+    })
+}
