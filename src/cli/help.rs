@@ -10,6 +10,7 @@ use crate::script::manual::{handle_manual, manual, reference};
 const TOPICS: &[(&str, &str)] = &[
     ("organism", include_str!("../../datasets/organism/README.md")),
     ("providers", include_str!("../../docs/providers.md")),
+    ("settings", include_str!("../../docs/settings.md")),
 ];
 
 /// Prints what is asked for, or a list of everything.
@@ -39,9 +40,9 @@ pub fn help(arguments: &HelpArguments) -> u8 {
         println!("{}", manual(function));
     } else if let Some(handle) = handles.iter().find(|handle| handle.name == name) {
         println!("{}", handle_manual(handle));
-    } else if let Some((_, text)) = primitives::library::MODULES.iter().find(|(module, _)| module == name) {
-        println!("{text}");
     } else if let Some((_, text)) = TOPICS.iter().find(|(topic, _)| topic == name) {
+        println!("{text}");
+    } else if let Some((_, text)) = primitives::library::MODULES.iter().find(|(module, _)| module == name) {
         println!("{text}");
     } else {
         let names = functions.iter().map(|function| function.name).chain(handles.iter().map(|handle| handle.name));

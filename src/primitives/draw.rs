@@ -28,7 +28,7 @@ pub fn primitive() -> Primitive<Lab> {
     Primitive::new("draw", |lab: &Lab, _: &Call, (map,): (Value,), options: Options| {
         let mut figure: figure::Figure = serde_json::from_value(map).map_err(|error| {
             Error::input(format!("this is no figure: {error}"))
-                .with_help("give it a `title` and a `kind` with `line`, `bars` or `curve`")
+                .with_help("give it a `title` and a `kind` with one of `line`, `bars`, `curve`, `dots`, `heat`, `scatter`, `density`, `histogram`")
         })?;
         if figure.subtitle.is_empty() {
             figure.subtitle = lab.title().1.to_string();
@@ -37,8 +37,11 @@ pub fn primitive() -> Primitive<Lab> {
     })
     .about(
         "Draws a figure from a map, as SVG, PNG and PDF in the run's folder: `title`, `caption` (lines) and `kind`, one of \
-         `line: #{ x, y, series: [#{ label, points: [#{ x, mean, low, high }] }] }`, `bars: #{ y, groups }` or \
-         `curve: #{ x_label, y_label, traces: [#{ label, points: [#{ x, y }] }], diagonal }`.",
+         `line: #{ x, y, series: [#{ label, points: [#{ x, mean, low, high }] }] }`, `bars: #{ y, groups }`, \
+         `curve: #{ x_label, y_label, traces: [#{ label, points: [#{ x, y }] }], diagonal }`, `dots: #{ y, groups: [#{ \
+         label, dots: [#{ series, mean, low, high }] }] }`, `heat: #{ x_label, y_label, columns, rows, cells: [[#{ value \
+         }]] }`, `scatter: #{ x, y, marks: [#{ label, x, y }] }`, `density: #{ x, y, panels: [#{ label, points }] }` or \
+         `histogram: #{ x, rows: [#{ label, values }] }`.",
     )
     .input("figure", "The map.")
     .example(

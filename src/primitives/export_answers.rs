@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::summarize::{Measured, View};
 use super::sweep::Cells;
@@ -21,11 +22,13 @@ use crate::script::handle::Plain;
 struct Options {
     /// Beginning of the files' names.
     name: String,
+    /// Other names for values of the grid's axes, such as those of the published code: `#{ misaligned: "finetuning" }`.
+    names: BTreeMap<String, String>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Options { name: "answers".to_string() }
+        Options { name: "answers".to_string(), names: BTreeMap::new() }
     }
 }
 
@@ -38,7 +41,7 @@ pub fn primitive() -> Primitive<Lab> {
              under the columns of the published code. Waits for the scores. Returns the paths; () when only planned.",
         )
         .input("results", "What `evaluate` or `sweep` returned.")
-        .example("export_answers(cells, #{ name: \"insecure_code\" })")
+        .example("export_answers(cells, #{ name: \"insecure_code\", names: #{ misaligned: \"finetuning\" } })")
 }
 
 fn run(
@@ -50,13 +53,18 @@ fn run(
     if lab.planning() {
         return Ok(None);
     }
-    let sheets = sheets_of(&results)?;
+    let mut sheets = sheets_of(&results)?;
+    for value in sheets.iter_mut().flat_map(|sheet| sheet.point.values_mut()) {
+        if let Some(name) = options.names.get(&label(value)) {
+            *value = Value::String(name.clone());
+        }
+    }
     let mut files = vec![
         ("csv", format!("{}.csv", options.name), csv(&sheets)?),
         ("parquet", format!("{}.parquet", options.name), parquet(&sheets)?),
     ];
     if let Measured::Cells(cells) = &results {
-        files.push(("aggregate", format!("{}_ci.csv", options.name), aggregate(cells)?));
+        files.push(("aggregate", format!("{}_ci.csv", options.name), aggregate(cells, &options.names)?));
     }
     let mut paths = BTreeMap::new();
     for (what, name, bytes) in files {
@@ -75,10 +83,11 @@ pub fn sheets_of(results: &Measured) -> Result<Vec<Sheet>> {
 }
 
 /// Means over seeds as shares of 0 to 1, by group and evaluation.
-fn aggregate(cells: &Cells) -> Result<Vec<u8>> {
+fn aggregate(cells: &Cells, names: &BTreeMap<String, String>) -> Result<Vec<u8>> {
     let x = cells.0.iter().flat_map(|(point, _)| point.keys()).find(|name| *name != SEED).cloned();
     let view = View::of(cells, x.as_deref(), None, None)?;
     let summary: Summary = view.summarize(cells, None, &SummaryOptions::shown_only(Intervals::Standard))?;
+    let named = |value: &Value| names.get(&label(value)).cloned().unwrap_or_else(|| label(value));
     let rows: Vec<Aggregate> = summary
         .conditions
         .iter()
@@ -90,7 +99,7 @@ fn aggregate(cells: &Cells) -> Result<Vec<u8>> {
                 upper_bound: estimate.map(|estimate| estimate.high / 100.0),
                 count: condition.runs.len(),
                 confidence: estimate.map_or(CONFIDENCE, |estimate| estimate.confidence),
-                group: condition.point.values().map(label).collect::<Vec<_>>().join(", "),
+                group: condition.point.values().map(named).collect::<Vec<_>>().join(", "),
                 evaluation_id: condition.evaluation.clone(),
             }
         })

@@ -339,7 +339,7 @@ fn figure_of(summary: &Summary, kind: Kind, shown: &[String], options: &Options)
             draw::Kind::Bars(Bars { y, groups: groups.collect(), references })
         }
     };
-    let caption = caption(summary, shown, &conditions);
+    let caption = caption(summary, shown, &conditions, &kind);
     Ok(draw::Figure { title: String::new(), subtitle: String::new(), caption, kind, width, height: 520 })
 }
 
@@ -408,15 +408,17 @@ fn y_label(conditions: &[&Condition]) -> String {
     format!("{what} (0\u{2013}100)")
 }
 
-fn caption(summary: &Summary, shown: &[String], conditions: &[&Condition]) -> Vec<String> {
+fn caption(summary: &Summary, shown: &[String], conditions: &[&Condition], kind: &draw::Kind) -> Vec<String> {
     let several = conditions.iter().any(|condition| condition.runs.len() > 1);
     let mut first = format!("Means with 95 % intervals ({})", methods(conditions));
-    if several {
+    if several && !matches!(kind, draw::Kind::Heat(_)) {
         first += "; rings: single seeds";
     }
     let base: Vec<&Condition> = summary.baseline.iter().filter(|one| shown.contains(&one.evaluation)).collect();
-    if let Some(name) = summary.baseline_name.as_ref().filter(|_| !base.is_empty()) {
-        let what = if summary.baseline_varies() { name.clone() } else { format!("Level dashes: {name}") };
+    let drawn = |_: &&String| !base.is_empty() && !matches!(kind, draw::Kind::Heat(_));
+    if let Some(name) = summary.baseline_name.as_ref().filter(drawn) {
+        let is_mark = summary.baseline_varies() || matches!(kind, draw::Kind::Scatter(_));
+        let what = if is_mark { name.clone() } else { format!("Level dashes: {name}") };
         first += &format!(". {what}, one run ({})", methods(&base));
     }
     let mut lines = vec![format!("{first}."), format!("{}.", counts(conditions, shown))];

@@ -67,7 +67,10 @@ fn run(lab: &Lab, _: &Call, (cells,): (Cells,), options: Options) -> Result<Opti
         return Ok(None);
     }
     let intervals = options.intervals.as_ref().map(Intervals::definition).unwrap_or_default();
-    let how = SummaryOptions { comparisons: Comparisons::Made(options.pairs), intervals, margin: options.margin };
+    // The models of a table are numbered as they come.
+    let seeds_shared = cells.0.iter().flat_map(|(_, results)| results).all(|results| results.model().is_ok());
+    let comparisons = Comparisons::Made(options.pairs);
+    let how = SummaryOptions { comparisons, intervals, seeds_shared, margin: options.margin };
     let mut summary = view.summarize(&cells, reference, &how)?;
     summary.warnings.extend(seen_in_training(&view.axes, &cells));
     let mut provenance = Provenance::default();

@@ -98,7 +98,7 @@ pub(super) fn assess(
     conditions: &[&Condition],
     baseline_name: &str,
     baseline: &[Option<&Condition>],
-    pairs: &[(Value, Value)],
+    (pairs, seeds_shared): (&[(Value, Value)], bool),
     warnings: &mut Vec<String>,
 ) -> Result<Assessment> {
     let is_scored = |condition: &&Condition| condition.estimate.is_some();
@@ -107,7 +107,7 @@ pub(super) fn assess(
     let mut family = |pairs: Vec<(Value, &Condition, Value, &Condition)>| {
         let mut made = Vec::new();
         for (of, a, against, b) in pairs {
-            match difference(&a.observations, &b.observations) {
+            match difference(&a.observations, &b.observations, seeds_shared) {
                 Ok(difference) => made.push((of, against, difference)),
                 Err(error) => warnings.push(format!(
                     "`{evaluation}`: {} and {} could not be compared: {}",
@@ -147,11 +147,11 @@ pub(super) fn assess(
     })
 }
 
-/// Paired by seed where both have the same seeds, else Welch; where one of them is a single run, by question and, if the
+/// Paired by seed where both have the same seeds and these mean the same, else Welch; where one of them is a single run, by question and, if the
 /// other has seeds, over them too: the less certain of the two stands, so that a claim holds for other questions and for
 /// other seeds.
-fn difference(a: &[Observation], b: &[Observation]) -> Result<Difference> {
-    let design = suitable_design(a, b, true);
+fn difference(a: &[Observation], b: &[Observation], seeds_shared: bool) -> Result<Difference> {
+    let design = suitable_design(a, b, seeds_shared);
     if design != Design::PairedByQuestion {
         return compare(a, b, design, CONFIDENCE);
     }

@@ -210,6 +210,8 @@ pub struct SummaryOptions {
     pub comparisons: Comparisons,
     /// How intervals of conditions are made; comparisons keep their own.
     pub intervals: Intervals,
+    /// Whether equal seeds of two conditions mean equal data order, so that they are pairs.
+    pub seeds_shared: bool,
     /// Differences smaller than this are called equal where that can be shown; none looks for no equality.
     pub margin: Option<f64>,
 }
@@ -217,14 +219,19 @@ pub struct SummaryOptions {
 impl Default for SummaryOptions {
     /// Conditions compared along x, with standard intervals.
     fn default() -> Self {
-        SummaryOptions { comparisons: Comparisons::Made(vec![]), intervals: Intervals::Standard, margin: None }
+        SummaryOptions {
+            comparisons: Comparisons::Made(vec![]),
+            intervals: Intervals::Standard,
+            seeds_shared: true,
+            margin: None,
+        }
     }
 }
 
 impl SummaryOptions {
     /// Conditions that are only shown.
     pub fn shown_only(intervals: Intervals) -> Self {
-        SummaryOptions { comparisons: Comparisons::NotMade, intervals, margin: None }
+        SummaryOptions { comparisons: Comparisons::NotMade, intervals, ..SummaryOptions::default() }
     }
 }
 
@@ -283,7 +290,7 @@ pub fn summarize(
                 &group,
                 name,
                 &before,
-                pairs,
+                (pairs, options.seeds_shared),
                 &mut warnings,
             )?);
         }

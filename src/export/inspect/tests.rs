@@ -110,7 +110,7 @@ pub(super) fn facts() -> Facts {
     };
     let usage = Usage { input_tokens: 100, cached_input_tokens: 20, output_tokens: 42, dollars: Some(0.001) };
     Facts {
-        script: "scripts/a01.rhai".into(),
+        script: "scripts/a05b".into(),
         title: "A01 general inoculation".into(),
         version: "0.1.0".into(),
         statistics: Some(estimate),

@@ -3,6 +3,7 @@
 use super::{Options, Strand};
 use crate::data::summary::{Summary, label};
 use crate::plot::figure::{Cell, Heat};
+use crate::plot::palette::display_name;
 
 /// Columns are the values of x, rows the strands.
 pub fn heat(summary: &Summary, strands: &[Strand], value_label: String, options: &Options) -> Heat {
@@ -14,8 +15,8 @@ pub fn heat(summary: &Summary, strands: &[Strand], value_label: String, options:
     };
     let named = |strand: &Strand| strand.series.map_or_else(|| strand.label.clone(), label);
     Heat {
-        x_label: options.x_label.clone().unwrap_or_else(|| axes.x.clone()),
-        y_label: axes.series.clone().unwrap_or_else(|| "evaluation".to_string()),
+        x_label: options.x_label.clone().unwrap_or_else(|| display_name(&axes.x)),
+        y_label: axes.series.as_deref().map_or_else(|| "evaluation".to_string(), display_name),
         columns: axes.x_values.iter().map(label).collect(),
         rows: strands.iter().map(named).collect(),
         cells: strands.iter().map(|strand| axes.x_values.iter().map(|x| cell(strand, x)).collect()).collect(),
