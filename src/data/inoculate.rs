@@ -120,7 +120,7 @@ mod tests {
         let data = inoculate(&answers(20), &["a".into(), "b".into()], with(Existing::Refuse)).unwrap();
         let prompts = (0..20).filter_map(|index| {
             let first = data.row(index).messages.swap_remove(0);
-            (first.role == Role::System).then(|| (index % 2, first.content))
+            (first.role == Role::System).then_some((index % 2, first.content))
         });
         let prompts: Vec<(usize, String)> = prompts.collect();
         assert_eq!(prompts.len(), 6);

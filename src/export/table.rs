@@ -18,7 +18,7 @@ pub use columns::{Column, Values, columns};
 /// The table of answers by RFC 4180, in UTF-8.
 ///
 /// Nothing between two commas is a missing value, `""` an empty text. Floats are in the shortest form that reads back
-/// equal and always have a point or an exponent, times are ISO 8601 in UTC. Columns: see [`columns`].
+/// equal and always have a point or an exponent, times are ISO 8601 in UTC. Columns: see [`columns()`].
 pub fn csv(sheets: &[Sheet]) -> Result<Vec<u8>> {
     Ok(csv::write(&columns(sheets)?))
 }

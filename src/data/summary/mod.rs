@@ -335,7 +335,9 @@ fn change_intervals(conditions: &mut [Condition], intervals: &Intervals, warning
 
 /// The conditions of a baseline on these evaluations, in order of appearance.
 fn conditions_of(axes: &Axes, baseline: Option<&Baseline>, evaluations: &[String]) -> Result<Vec<Condition>> {
-    let mut groups: Vec<(&str, Point, Vec<(&Cell, u64)>)> = Vec::new();
+    // Evaluation, point without the seed, and its runs with their seeds.
+    type Group<'a> = (&'a str, Point, Vec<(&'a Cell, u64)>);
+    let mut groups: Vec<Group> = Vec::new();
     for cell in baseline.iter().flat_map(|baseline| &baseline.cells) {
         if !evaluations.contains(&cell.evaluation) {
             continue;

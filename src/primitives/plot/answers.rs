@@ -15,7 +15,7 @@ pub fn check(view: &View, shown: &[String], kind: Kind, options: &Options) -> Re
     let evaluation = view.evaluations.iter().find(|evaluation| evaluation.id == shown[0]);
     let evaluation = evaluation.ok_or_else(|| Error::internal("a chosen evaluation is gone"))?;
     let names: Vec<String> = evaluation.judges.iter().flat_map(|judge| judge.names()).collect();
-    for wanted in options.judges.iter().filter(|wanted| !names.contains(wanted)) {
+    if let Some(wanted) = options.judges.iter().find(|wanted| !names.contains(wanted)) {
         let error = Error::input(format!("`{}` has no judge `{wanted}`", evaluation.id));
         return Err(match nearest(wanted, names.iter().map(String::as_str)) {
             Some(near) => error.with_help(format!("did you mean `{near}`?")),
