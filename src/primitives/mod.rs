@@ -126,6 +126,7 @@ pub fn all() -> Vec<Primitive<Lab>> {
         read_values::json_primitive(),
         read_values::jsonl_primitive(),
         read_values::yaml_primitive(),
+        read_values::lines_primitive(),
         draw::fixed_primitive(),
     ]);
     all

@@ -1,4 +1,4 @@
-//! `read_json`, `read_jsonl` and `read_yaml`: files of plain values, such as other people's questions.
+//! `read_json`, `read_jsonl`, `read_yaml`, `read_lines`: files of plain values, such as other people's questions and prompts.
 
 use serde_json::Value;
 
@@ -34,6 +34,18 @@ pub fn jsonl_primitive() -> Primitive<Lab> {
     .about("Reads a file of one JSON value per line as an array; empty lines are skipped.")
     .input("path", "The file, from the project folder.")
     .example("read_jsonl(\"my_prompts.jsonl\")")
+}
+
+/// The declaration of `read_lines`.
+pub fn lines_primitive() -> Primitive<Lab> {
+    Primitive::new("read_lines", |lab: &Lab, _: &Call, (path,): (String,), _: ()| {
+        let text = lab.files().read_text(&path)?;
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+        Ok(lines.map(str::to_string).collect::<Vec<_>>())
+    })
+    .about("Reads the lines of a text file as an array of strings, such as a hundred paraphrases of a prompt; empty lines are skipped.")
+    .input("path", "The file, from the project folder.")
+    .example("inoculate(setting.misaligned, read_lines(\"paraphrases.txt\"))")
 }
 
 /// The declaration of `read_yaml`.
