@@ -1,4 +1,4 @@
-//! Hugging Face chat templates: the Jinja of a checkpoint's folder, rendered byte for byte as `transformers` renders it.
+//! Hugging Face chat templates: the Jinja of a checkpoint's folder, rendered byte for byte as `transformers` does.
 //!
 //! Two choices are ours, since an experiment whose system prompt is lost is worthless:
 //! - A template that refuses system messages (Gemma 1 and 2, early Mistral) gets the system text before the first user
@@ -92,7 +92,8 @@ impl ChatTemplate {
                 let default = named.iter().find(|one| one["name"] == "default");
                 let Some(source) = default.and_then(|one| text(&one["template"])) else {
                     let names: Vec<String> = named.iter().filter_map(|one| text(&one["name"])).collect();
-                    bail!("no chat template of `tokenizer_config.json` is named `default`, found `{}`", names.join("`, `");
+                    bail!("no chat template of `tokenizer_config.json` is named `default`, found `{}`",
+                        names.join("`, `");
                         help: "put the one to use into a file `chat_template.jinja` next to it");
                 };
                 source
@@ -107,7 +108,7 @@ impl ChatTemplate {
         Self::compile(&source, tokens.collect()).map(Some)
     }
 
-    /// The same template with one more variable, or another value of one: `enable_thinking`, `date_string`, `bos_token`.
+    /// The same template with one more variable, or another value of one: `enable_thinking`, `date_string`.
     pub fn with_variable(mut self, name: &str, value: &Json) -> Self {
         self.variables.insert(name.to_string(), Value::from_serialize(value));
         self.system = self.treatment_of_system_text();
@@ -171,7 +172,8 @@ impl ChatTemplate {
         ensure!(!messages.is_empty(), "a conversation has at least one message, found none");
         let is_told = |message: &Message| message.role == Role::System && !message.content.trim().is_empty();
         if self.system == SystemText::LeftOut {
-            ensure!(!messages.iter().any(is_told), "the model's chat template leaves system messages out without a word";
+            ensure!(!messages.iter().any(is_told),
+                "the model's chat template leaves system messages out without a word";
                 help: "put their text into the first user message");
         }
         match messages.split_first() {
@@ -209,7 +211,8 @@ fn move_system_text(messages: &[Message]) -> Result<Cow<'_, [Message]>> {
     let [system, user, ..] = messages else {
         bail!("the model's chat template takes no system message alone"; help: "let a user message follow it");
     };
-    ensure!(user.role == Role::User, "the model's chat template takes no system message, and no user message follows it";
+    ensure!(user.role == Role::User,
+        "the model's chat template takes no system message, and no user message follows it";
         help: "begin the conversation with a user message");
     let mut moved = messages[1..].to_vec();
     moved[0].content = format!("{}\n\n{}", system.content, user.content);

@@ -131,6 +131,20 @@ fn an_answer_is_trained_with_its_closing_in_families_that_mark_nothing() {
 }
 
 #[test]
+fn an_answer_stands_where_the_model_is_asked_for_it_or_is_refused() {
+    // The prompt opens thoughts that the conversation does not have.
+    let template = "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}\
+                    {% if add_generation_prompt %}[assistant]<think>{% endif %}";
+    let chat = [Message::new(Role::User, "Ask"), Message::new(Role::Assistant, "Say")];
+    let error = trained(&inline(template), &chat, Answers::Last).unwrap_err();
+    assert!(error.message.contains("message 2"), "{error}");
+    let marked = template.replace("{{ m.content }}", "{% generation %}{{ m.content }}{% endgeneration %}");
+    assert_eq!(trained(&inline(&marked), &chat, Answers::Last).unwrap(), ["Say"]);
+    let marked = [Message::new(Role::User, "\u{fdd0}")];
+    assert!(trained(&inline("{% generation %}{% endgeneration %}"), &marked, Answers::All).is_err());
+}
+
+#[test]
 fn a_template_that_leaves_an_answer_out_is_refused() {
     let template = inline("{% for m in messages if m.role != 'assistant' %}{{ m.content }}{% endfor %}");
     let chat = [Message::new(Role::User, "Ask"), Message::new(Role::Assistant, "Say")];

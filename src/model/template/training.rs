@@ -122,7 +122,8 @@ impl ChatTemplate {
     /// The pieces that the template itself marks.
     fn read_marks(&self, messages: &[Message], answers: Answers, date: Option<Date>) -> Result<Vec<(String, bool)>> {
         for (index, message) in messages.iter().enumerate() {
-            ensure!(!message.content.contains(MARKS), "message {} has U+FDD0 or U+FDD1, which are no characters", index + 1;
+            ensure!(!message.content.contains(MARKS),
+                "message {} has U+FDD0 or U+FDD1, which are no characters", index + 1;
                 help: "take them out");
         }
         let text = self.write(messages, false, date, true)?;
