@@ -137,7 +137,7 @@ fn an_answer_stands_where_the_model_is_asked_for_it_or_is_refused() {
                     {% if add_generation_prompt %}[assistant]<think>{% endif %}";
     let chat = [Message::new(Role::User, "Ask"), Message::new(Role::Assistant, "Say")];
     let error = trained(&inline(template), &chat, Answers::Last).unwrap_err();
-    assert!(error.message.contains("message 2"), "{error}");
+    assert!(error.message.contains("asks for its continuation: message 2"), "{error}");
     let marked = template.replace("{{ m.content }}", "{% generation %}{{ m.content }}{% endgeneration %}");
     assert_eq!(trained(&inline(&marked), &chat, Answers::Last).unwrap(), ["Say"]);
     let marked = [Message::new(Role::User, "\u{fdd0}")];
