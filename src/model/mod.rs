@@ -12,5 +12,6 @@ pub mod head;
 pub mod kernels;
 pub mod likelihood;
 pub mod sample;
+pub mod template;
 pub mod tokenizer;
 pub mod weights;
