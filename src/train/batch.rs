@@ -30,6 +30,58 @@ pub fn batches(lengths: &[usize], batch_tokens: usize, random: &mut Random) -> V
     batches
 }
 
+/// The batches of a whole run: which belong to one step, and where epochs end.
+pub struct Plan {
+    /// Batches of each step.
+    pub steps: Vec<Vec<Vec<usize>>>,
+    /// Steps after which an epoch has ended.
+    pub epoch_ends: Vec<usize>,
+}
+
+impl Plan {
+    /// `epochs` times every row once, in steps of `accumulate` batches; the last step of an epoch has what is left.
+    pub fn new(lengths: &[usize], epochs: usize, batch_tokens: usize, accumulate: usize, random: &mut Random) -> Self {
+        let mut plan = Plan { steps: Vec::new(), epoch_ends: Vec::with_capacity(epochs) };
+        for _ in 0..epochs {
+            let mut batches = batches(lengths, batch_tokens, random).into_iter().peekable();
+            while batches.peek().is_some() {
+                plan.steps.push(batches.by_ref().take(accumulate).collect());
+            }
+            plan.epoch_ends.push(plan.steps.len());
+        }
+        plan
+    }
+}
+
+/// Batches without end: epoch after epoch, each in an order of its own.
+pub struct Cycle {
+    lengths: Vec<usize>,
+    batch_tokens: usize,
+    random: Random,
+    /// What is left of the epoch, last first.
+    left: Vec<Vec<usize>>,
+}
+
+impl Cycle {
+    /// The cycle of rows with these lengths, at least one.
+    pub fn new(lengths: &[usize], batch_tokens: usize, random: Random) -> Self {
+        Cycle { lengths: lengths.to_vec(), batch_tokens, random, left: Vec::new() }
+    }
+
+    /// The next `count` batches.
+    pub fn take(&mut self, count: usize) -> Vec<Vec<usize>> {
+        let mut taken = Vec::with_capacity(count);
+        while taken.len() < count {
+            if self.left.is_empty() {
+                self.left = batches(&self.lengths, self.batch_tokens, &mut self.random);
+                self.left.reverse();
+            }
+            taken.extend(self.left.pop());
+        }
+        taken
+    }
+}
+
 /// Cuts rows into consecutive parts of about equal tokens: 1, 2, 4 or 8 of them, near `part_tokens` each. The cut follows
 /// from the rows alone, so that the order of every sum, and with it every bit of the result, is the same on any number
 /// of threads.
@@ -65,6 +117,28 @@ mod tests {
                 let longest = batch.iter().map(|row| lengths[*row]).max().unwrap();
                 prop_assert!(batch.len() == 1 || batch.len() * longest <= 256);
             }
+        }
+        #[test]
+        fn steps_have_every_row_of_every_epoch_once(lengths in proptest::collection::vec(1usize..90, 1..100), seed: u64) {
+            let plan = Plan::new(&lengths, 3, 256, 4, &mut Random::new(seed));
+            let mut start = 0;
+            for end in plan.epoch_ends {
+                let mut rows = plan.steps[start..end].concat().concat();
+                rows.sort_unstable();
+                prop_assert_eq!(rows, (0..lengths.len()).collect::<Vec<_>>());
+                prop_assert!(plan.steps[start..end - 1].iter().all(|step| step.len() == 4));
+                start = end;
+            }
+            let flat: Vec<Vec<usize>> = plan.steps.concat();
+            let mut random = Random::new(seed);
+            let single: Vec<Vec<usize>> = (0..3).flat_map(|_| batches(&lengths, 256, &mut random)).collect();
+            prop_assert_eq!(&flat, &single);
+            let mut cycle = Cycle::new(&lengths, 256, Random::new(seed));
+            let mut taken = Vec::new();
+            while taken.len() < single.len() {
+                taken.extend(cycle.take(2));
+            }
+            prop_assert!(taken.starts_with(&single));
         }
         #[test]
         fn parts_cover_a_batch(lengths in proptest::collection::vec(1usize..400, 1..60)) {

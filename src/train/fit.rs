@@ -1,113 +1,20 @@
 //! The one training loop.
 
-use std::ops::Range;
-
-use serde::{Deserialize, Serialize};
-
-use super::batch::batches;
 use super::lora::Lora;
-use super::objective::sft::{Sft, has_loss, mean_loss, tokens};
-use super::optimizer::{Adam, AdamOptions};
-use super::schedule::Schedule;
-use crate::data::random::Random;
-use crate::ensure;
-use crate::error::{Error, Result};
+use super::objective::Objective;
+pub use super::options::{Method, Options};
+pub use super::training::{Reading, Step, Training};
+use crate::error::Result;
 use crate::model::chat::Example;
 use crate::model::weights::Weights;
-
-/// Rows whose loss is taken before anything is trained.
-const FIRST_ROWS: usize = 200;
-/// Steps whose mean is the last loss.
-const LAST_STEPS: usize = 20;
-
-/// How to train.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Options {
-    /// Highest learning rate.
-    pub learning_rate: f64,
-    /// Passes over the rows.
-    pub epochs: usize,
-    /// Most tokens of a batch.
-    pub batch_tokens: usize,
-    /// Share of the steps over which the learning rate rises.
-    pub warmup_fraction: f64,
-    /// How it falls.
-    pub schedule: Schedule,
-    /// Decoupled decay of matrices.
-    pub weight_decay: f64,
-    /// Decay of the first moment.
-    pub beta1: f64,
-    /// Decay of the second moment.
-    pub beta2: f64,
-    /// Added to the root of the second moment.
-    pub epsilon: f64,
-    /// Longest gradient.
-    pub clip: f64,
-    /// Decides the order of rows and the first adapters.
-    pub seed: u64,
-    /// What is trained.
-    pub method: Method,
-    /// Most threads; never changes the result.
-    pub threads: usize,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            learning_rate: 1.2e-4,
-            epochs: 1,
-            batch_tokens: 512,
-            warmup_fraction: 0.1,
-            schedule: Schedule::Linear,
-            weight_decay: 0.0,
-            beta1: 0.9,
-            beta2: 0.98,
-            epsilon: 1e-8,
-            clip: 1.0,
-            seed: 0,
-            method: Method::Full,
-            threads: 1,
-        }
-    }
-}
-
-/// What is trained.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Method {
-    /// Every value.
-    Full,
-    /// Low-rank adapters of all linear maps, merged at the end.
-    Lora {
-        /// Inner size of an adapter.
-        rank: usize,
-        /// The adapters' factor is alpha / rank.
-        alpha: f64,
-    },
-}
-
-/// What one step did.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Step {
-    /// From 1.
-    pub step: usize,
-    /// Steps of the whole run.
-    pub steps: usize,
-    /// Mean loss of the batch before the step, in nats per token.
-    pub loss: f64,
-    /// Norm of the gradient before clipping.
-    pub gradient_norm: f64,
-    /// Learning rate of the step.
-    pub learning_rate: f64,
-    /// Tokens read in this step.
-    pub tokens: usize,
-}
 
 /// What training gave.
 #[derive(Clone, Debug)]
 pub struct Trained {
     /// The new weights.
     pub weights: Weights,
+    /// The adapters that they were merged from, where those were trained.
+    pub adapters: Option<Lora>,
     /// Steps taken.
     pub steps: usize,
     /// Tokens read.
@@ -118,6 +25,16 @@ pub struct Trained {
     pub last_loss: f64,
     /// Step (from 1) and its loss.
     pub curve: Vec<(usize, f64)>,
+    /// The same of every term and change of the objective, by name.
+    pub terms: Vec<(String, Vec<(usize, f64)>)>,
+}
+
+/// What is told about a training while it runs; an error stops it and is returned.
+pub struct Watch<'w> {
+    /// Called at the end of every epoch, from epoch 0 before the first step, with the weights of that moment.
+    pub on_epoch: &'w mut dyn FnMut(usize, &Weights) -> Result<()>,
+    /// Called after every step, after `on_epoch`; the training gives a checkpoint to whoever asks for one.
+    pub on_step: &'w mut dyn FnMut(&Step, &Training) -> Result<()>,
 }
 
 /// Trains copies of `weights` on the examples that carry loss; `on_step` is called after every step and stops the
@@ -128,111 +45,43 @@ pub fn fit(
     options: &Options,
     on_step: &mut dyn FnMut(&Step) -> Result<()>,
 ) -> Result<Trained> {
-    check(weights, examples, options)?;
-    let rows: Vec<&Example> = examples.iter().filter(|example| has_loss(example)).collect();
-    ensure!(!rows.is_empty() || options.epochs == 0, "no row has an assistant message to train on");
-    let lengths: Vec<usize> = rows.iter().map(|row| tokens(row)).collect();
-    let mut random = Random::stream(options.seed, &[0xF17]);
-    let plan: Vec<Vec<usize>> =
-        (0..options.epochs).flat_map(|_| batches(&lengths, options.batch_tokens, &mut random)).collect();
+    let mut watch = Watch { on_epoch: &mut |_, _| Ok(()), on_step: &mut |step, _| on_step(step) };
+    train(weights, examples, &Objective::sft(), options, None, &mut watch)
+}
 
-    let first_loss = mean_loss(weights, &rows[..rows.len().min(FIRST_ROWS)]);
-    let mut model = Trainable::new(weights, options);
-    let mut objective = Sft::new(weights, options.threads);
-    let mut adam = Adam::new(adam_options(options), model.parts());
-    let (mut curve, mut total_tokens) = (Vec::with_capacity(plan.len()), 0);
-    for (index, batch) in plan.iter().enumerate() {
-        let batch: Vec<&Example> = batch.iter().map(|row| rows[*row]).collect();
-        let learning_rate = options.learning_rate * options.schedule.factor(index, plan.len(), options.warmup_fraction);
-        let (loss, gradient) = objective.gradient(&model.weights, &batch);
-        let gradient_norm = model.step(&mut adam, gradient, learning_rate);
-        if !(loss.is_finite() && gradient_norm.is_finite()) {
-            let message =
-                format!("loss is {loss} with gradient norm {gradient_norm} at step {} of {}", index + 1, plan.len());
-            return Err(Error::experiment(message).with_help("lower `learning_rate`"));
+/// Minimises an objective: `examples` are its outcome rows. With a checkpoint of the same training, goes on from there
+/// as if it had never stopped.
+pub fn train(
+    weights: &Weights,
+    examples: &[Example],
+    objective: &Objective,
+    options: &Options,
+    checkpoint: Option<&[u8]>,
+    watch: &mut Watch,
+) -> Result<Trained> {
+    let mut training = Training::new(weights, examples, objective, options)?;
+    match checkpoint {
+        Some(checkpoint) => training.resume(checkpoint)?,
+        None => (watch.on_epoch)(0, training.weights())?,
+    }
+    while training.done() < training.steps() {
+        let step = training.step()?;
+        if let Some(epoch) = step.epoch {
+            (watch.on_epoch)(epoch, training.weights())?;
         }
-        let tokens = batch.iter().map(|row| tokens(row)).sum();
-        total_tokens += tokens;
-        curve.push((index + 1, loss));
-        on_step(&Step { step: index + 1, steps: plan.len(), loss, gradient_norm, learning_rate, tokens })?;
+        (watch.on_step)(&step, &training)?;
     }
-    let last = &curve[curve.len().saturating_sub(LAST_STEPS)..];
-    let last_loss = last.iter().map(|(_, loss)| loss).sum::<f64>() / last.len() as f64;
-    Ok(Trained { weights: model.weights, steps: plan.len(), tokens: total_tokens, first_loss, last_loss, curve })
-}
-
-fn check(weights: &Weights, examples: &[Example], options: &Options) -> Result<()> {
-    let learns = options.learning_rate.is_finite() && options.learning_rate > 0.0;
-    ensure!(learns, "`learning_rate` is {}, it is above 0", options.learning_rate);
-    ensure!(options.batch_tokens > 0, "`batch_tokens` is 0, it is at least 1");
-    ensure!((0.0..=1.0).contains(&options.warmup_fraction), "`warmup_fraction` is {}", options.warmup_fraction);
-    if let Method::Lora { rank, .. } = options.method {
-        ensure!(rank > 0, "`rank` is 0, it is at least 1");
-    }
-    let (context, vocabulary) = (weights.config.context, weights.config.vocabulary);
-    for example in examples {
-        ensure!(example.ids.len() == example.loss_mask.len(), "a row has other loss marks than tokens");
-        ensure!(tokens(example) <= context, "a row has {} tokens, the model reads {}", tokens(example), context);
-        let id = example.ids.iter().max().copied().unwrap_or(0);
-        ensure!((id as usize) < vocabulary, "a row has token {}, the model has {}", id, vocabulary);
-        ensure!(example.weight.is_finite(), "a row has the weight {}", example.weight);
-    }
-    Ok(())
-}
-
-fn adam_options(options: &Options) -> AdamOptions {
-    AdamOptions {
-        beta1: options.beta1,
-        beta2: options.beta2,
-        epsilon: options.epsilon,
-        weight_decay: options.weight_decay,
-        clip: options.clip,
-    }
-}
-
-/// The weights that are used, and what of them is trained.
-struct Trainable<'a> {
-    weights: Weights,
-    adapters: Option<(&'a Weights, Lora, Vec<f32>)>,
-}
-
-impl<'a> Trainable<'a> {
-    fn new(weights: &'a Weights, options: &Options) -> Self {
-        let adapters = match options.method {
-            Method::Full => None,
-            Method::Lora { rank, alpha } => Some((weights, Lora::new(weights, rank, alpha, options.seed), Vec::new())),
-        };
-        Trainable { weights: weights.clone(), adapters }
-    }
-
-    /// Parts of the trained buffer, and whether they decay: matrices do, gains do not.
-    fn parts(&self) -> Vec<(Range<usize>, bool)> {
-        match &self.adapters {
-            Some((_, lora, _)) => vec![(0..lora.values.len(), true)],
-            None => self.weights.tensors().into_iter().map(|tensor| (tensor.range, tensor.shape.len() > 1)).collect(),
-        }
-    }
-
-    fn step(&mut self, adam: &mut Adam, gradient: &[f32], learning_rate: f64) -> f64 {
-        match &mut self.adapters {
-            None => adam.step(&mut self.weights.values, gradient, learning_rate),
-            Some((frozen, lora, of_adapters)) => {
-                lora.gradient(gradient, of_adapters);
-                let norm = adam.step(&mut lora.values, of_adapters, learning_rate);
-                lora.merge(frozen, &mut self.weights);
-                norm
-            }
-        }
-    }
+    training.finish()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::Kind;
+    use crate::data::random::Random;
+    use crate::error::{Error, Kind};
     use crate::model::config::Config;
     use crate::model::config::tests::tiny;
-    use crate::train::objective::sft;
+    use crate::train::objective::sft::{self, Sft, mean_loss};
 
     fn examples(count: usize, length: usize) -> Vec<Example> {
         let mut random = Random::new(4);

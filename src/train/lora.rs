@@ -1,56 +1,174 @@
-//! Low-rank adaptation (Hu et al. 2021) of every linear map: W + alpha / rank · B A.
+//! Low-rank adaptation (Hu et al. 2021) of linear maps: W + factor · B A.
 
 use std::ops::Range;
 
+use serde::{Deserialize, Serialize};
+
+use crate::bail;
 use crate::data::random::Random;
+use crate::ensure;
+use crate::error::{Result, nearest};
 use crate::model::kernels::{View, multiply};
-use crate::model::weights::Weights;
+use crate::model::weights::{NamedTensor, Weights};
+
+/// How adapters are made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AdapterOptions {
+    /// The factor is alpha / sqrt(rank) (Kalajdzievski 2023) in place of alpha / rank.
+    pub rank_stabilised: bool,
+    /// Share of an adapter's inputs that are dropped in a step, the same for all tokens of the step.
+    pub dropout: f64,
+    /// Linear maps that are adapted, by the last part of their names (`q_proj`); all when empty.
+    pub targets: Vec<String>,
+    /// First values of A; B begins as 0.
+    pub first: FirstFactor,
+}
+
+impl Default for AdapterOptions {
+    fn default() -> Self {
+        AdapterOptions { rank_stabilised: false, dropout: 0.0, targets: Vec::new(), first: FirstFactor::Normal }
+    }
+}
+
+/// First values of an adapter's A.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FirstFactor {
+    /// N(0, 1 / sqrt(inputs)).
+    Normal,
+    /// Uniform between -1 / sqrt(inputs) and 1 / sqrt(inputs), as PEFT has it.
+    Uniform,
+}
+
+impl AdapterOptions {
+    /// Refuses what adapters cannot be made with.
+    pub fn check(&self) -> Result<()> {
+        ensure!(
+            (0.0..1.0).contains(&self.dropout), "`dropout` is {}", self.dropout;
+            help: "write a share of at least 0 and less than 1"
+        );
+        Ok(())
+    }
+}
 
 /// The adapters of a decoder.
+#[derive(Clone, Debug, PartialEq)]
 pub struct Lora {
-    rank: usize,
-    scale: f32,
-    adapters: Vec<Adapter>,
+    /// Inner size of an adapter.
+    pub rank: usize,
+    /// Factor, before it is divided by the rank or its root.
+    pub alpha: f64,
+    /// How they were made.
+    pub options: AdapterOptions,
+    /// Places of the factors.
+    pub adapters: Vec<Adapter>,
     /// All adapters' A and B, back to back.
     pub values: Vec<f32>,
+    scale: f32,
+    /// Factors of A's columns while inputs are dropped; empty while none are.
+    kept: Vec<f32>,
     scaled: Vec<f32>,
 }
 
 /// One linear map's adapter.
-struct Adapter {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Adapter {
+    /// Name of the map, without `.weight`.
+    pub name: String,
     /// Place of the map (outputs, inputs) among the decoder's values.
-    matrix: Range<usize>,
-    outputs: usize,
-    inputs: usize,
+    pub matrix: Range<usize>,
+    /// Rows of the map.
+    pub outputs: usize,
+    /// Columns of the map.
+    pub inputs: usize,
     /// Place of A (rank, inputs) among the adapters' values.
-    a: Range<usize>,
+    pub a: Range<usize>,
     /// Place of B (outputs, rank).
-    b: Range<usize>,
+    pub b: Range<usize>,
 }
 
 impl Lora {
-    /// Adapters that change nothing yet: A ~ N(0, 1 / sqrt(inputs)), B = 0.
+    /// Adapters of all linear maps that change nothing yet: A ~ N(0, 1 / sqrt(inputs)), B = 0.
     pub fn new(weights: &Weights, rank: usize, alpha: f64, seed: u64) -> Self {
+        Self::of_maps(linear_maps(weights), rank, alpha, AdapterOptions::default(), seed)
+    }
+
+    /// Adapters that change nothing yet.
+    ///
+    /// # Errors
+    /// A target that the decoder has no linear map for.
+    pub fn with(weights: &Weights, rank: usize, alpha: f64, options: &AdapterOptions, seed: u64) -> Result<Self> {
+        options.check()?;
+        let mut maps = linear_maps(weights);
+        let last = |map: &(String, NamedTensor)| map.0.rsplit('.').next().unwrap_or_default().to_string();
+        let mut known: Vec<String> = maps.iter().map(last).collect();
+        known.sort_unstable();
+        known.dedup();
+        for target in &options.targets {
+            if !known.contains(target) {
+                let near = nearest(target, known.iter().map(String::as_str));
+                let all = format!("the model has {}", known.join(", "));
+                let hint = near.map_or(all, |near| format!("did you mean `{near}`?"));
+                bail!("no linear map is called `{target}`"; help: "{hint}");
+            }
+        }
+        maps.retain(|map| options.targets.is_empty() || options.targets.contains(&last(map)));
+        Ok(Self::of_maps(maps, rank, alpha, options.clone(), seed))
+    }
+
+    fn of_maps(maps: Vec<(String, NamedTensor)>, rank: usize, alpha: f64, options: AdapterOptions, seed: u64) -> Self {
         let mut random = Random::stream(seed, &[0x10_4A]);
         let (mut values, mut adapters) = (Vec::new(), Vec::new());
-        for tensor in weights.tensors().into_iter().filter(|tensor| tensor.name.contains("_proj")) {
+        for (name, tensor) in maps {
             let (outputs, inputs) = (tensor.shape[0], tensor.shape[1]);
             let start = values.len();
-            values.extend((0..rank * inputs).map(|_| (random.normal() / (inputs as f64).sqrt()) as f32));
+            let mut first = || match options.first {
+                FirstFactor::Normal => random.normal(),
+                FirstFactor::Uniform => 2.0 * random.uniform() - 1.0,
+            };
+            values.extend((0..rank * inputs).map(|_| (first() / (inputs as f64).sqrt()) as f32));
             let middle = values.len();
             values.resize(middle + outputs * rank, 0.0);
             let (a, b) = (start..middle, middle..values.len());
-            adapters.push(Adapter { matrix: tensor.range, outputs, inputs, a, b });
+            adapters.push(Adapter { name, matrix: tensor.range, outputs, inputs, a, b });
         }
-        Lora { rank, scale: (alpha / rank as f64) as f32, adapters, values, scaled: Vec::new() }
+        let scale = alpha / if options.rank_stabilised { (rank as f64).sqrt() } else { rank as f64 };
+        let (kept, scaled) = (Vec::new(), Vec::new());
+        Lora { rank, alpha, options, adapters, values, scale: scale as f32, kept, scaled }
+    }
+
+    /// The factors as tensors, named as PEFT names them.
+    pub fn tensors(&self) -> Vec<NamedTensor> {
+        let mut tensors = Vec::with_capacity(2 * self.adapters.len());
+        for Adapter { name, outputs, inputs, a, b, .. } in &self.adapters {
+            let factor = |letter: char| format!("base_model.model.{name}.lora_{letter}.weight");
+            tensors.push(NamedTensor { name: factor('A'), shape: vec![self.rank, *inputs], range: a.clone() });
+            tensors.push(NamedTensor { name: factor('B'), shape: vec![*outputs, self.rank], range: b.clone() });
+        }
+        tensors
+    }
+
+    /// Chooses the inputs that are dropped until the next call; `None` drops none.
+    pub fn drop_inputs(&mut self, random: Option<&mut Random>) {
+        self.kept.clear();
+        if let (Some(random), true) = (random, self.options.dropout > 0.0) {
+            let inputs = self.adapters.iter().map(|adapter| adapter.inputs).sum();
+            let factor = (1.0 / (1.0 - self.options.dropout)) as f32;
+            let dropout = self.options.dropout;
+            self.kept.resize_with(inputs, || if random.chance(dropout) { 0.0 } else { factor });
+        }
     }
 
     /// Makes `merged` the frozen weights plus the adapters; the other values must be equal already.
     pub fn merge(&mut self, frozen: &Weights, merged: &mut Weights) {
+        let mut first_input = 0;
         for adapter in &self.adapters {
-            let Adapter { matrix, outputs, inputs, a, b } = adapter;
+            let Adapter { matrix, outputs, inputs, a, b, .. } = adapter;
             self.scaled.clear();
             self.scaled.extend(self.values[a.clone()].iter().map(|value| value * self.scale));
+            keep(&mut self.scaled, *inputs, &self.kept, first_input);
+            first_input += inputs;
             let merged = &mut merged.values[matrix.clone()];
             merged.copy_from_slice(&frozen.values[matrix.clone()]);
             let (left, right) = (View::rows(&self.values[b.clone()], self.rank), View::rows(&self.scaled, *inputs));
@@ -61,16 +179,101 @@ impl Lora {
     /// Gradient of the adapters from that of the merged weights.
     pub fn gradient(&self, of_merged: &[f32], gradient: &mut Vec<f32>) {
         gradient.resize(self.values.len(), 0.0);
+        let (mut first_input, mut dropped) = (0, Vec::new());
         for adapter in &self.adapters {
-            let Adapter { matrix, outputs, inputs, a, b } = adapter;
+            let Adapter { matrix, outputs, inputs, a, b, .. } = adapter;
             let d = View::rows(&of_merged[matrix.clone()], *inputs);
-            let (a_matrix, b_matrix) =
-                (View::rows(&self.values[a.clone()], *inputs), View::rows(&self.values[b.clone()], self.rank));
+            let b_matrix = View::rows(&self.values[b.clone()], self.rank);
             let sizes = [self.rank, *outputs, *inputs];
             multiply(&mut gradient[a.clone()], *inputs, b_matrix.transposed(), d, sizes, false);
+            let mut a_values = &self.values[a.clone()];
+            if !self.kept.is_empty() {
+                dropped.clear();
+                dropped.extend_from_slice(a_values);
+                keep(&mut dropped, *inputs, &self.kept, first_input);
+                keep(&mut gradient[a.clone()], *inputs, &self.kept, first_input);
+                a_values = &dropped;
+            }
+            first_input += inputs;
+            let a_matrix = View::rows(a_values, *inputs);
             let sizes = [*outputs, *inputs, self.rank];
             multiply(&mut gradient[b.clone()], self.rank, d, a_matrix.transposed(), sizes, false);
         }
         gradient.iter_mut().for_each(|value| *value *= self.scale);
+    }
+}
+
+/// The decoder's linear maps by name, without embedding and head.
+fn linear_maps(weights: &Weights) -> Vec<(String, NamedTensor)> {
+    let named = |tensor: NamedTensor| (tensor.name.trim_end_matches(".weight").to_string(), tensor);
+    let linear = |tensor: &NamedTensor| tensor.name.ends_with("_proj.weight") && tensor.shape.len() == 2;
+    weights.tensors().into_iter().filter(linear).map(named).collect()
+}
+
+/// Multiplies the columns of rows of `inputs` by the factors from `first` on; does nothing where there are none.
+fn keep(rows: &mut [f32], inputs: usize, factors: &[f32], first: usize) {
+    if factors.is_empty() {
+        return;
+    }
+    for row in rows.chunks_exact_mut(inputs) {
+        row.iter_mut().zip(&factors[first..]).for_each(|(value, factor)| *value *= factor);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::config::tests::tiny;
+
+    #[test]
+    fn options_decide_which_maps_and_how_large() {
+        let weights = Weights::initial(&tiny(), 1).unwrap();
+        let targets = vec!["q_proj".to_string(), "down_proj".to_string()];
+        let options = AdapterOptions { targets, first: FirstFactor::Uniform, ..AdapterOptions::default() };
+        let mut lora = Lora::with(&weights, 4, 8.0, &options, 3).unwrap();
+        let names: Vec<&str> = lora.adapters.iter().map(|adapter| adapter.name.as_str()).collect();
+        assert_eq!(names[..2], ["model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj"]);
+        assert_eq!(names.len(), 4);
+        let bound = 1.0 / (24f32).sqrt();
+        let a = &lora.values[lora.adapters[0].a.clone()];
+        assert!(a.iter().all(|value| value.abs() <= bound) && a.iter().any(|value| value.abs() > 0.9 * bound));
+        let mut merged = weights.clone();
+        lora.merge(&weights, &mut merged);
+        assert_eq!(merged, weights);
+        let place = lora.adapters[0].b.start;
+        let mut change = |rank_stabilised| {
+            let mut lora =
+                Lora::with(&weights, 4, 8.0, &AdapterOptions { rank_stabilised, ..options.clone() }, 3).unwrap();
+            lora.values[place] = 1.0;
+            lora.merge(&weights, &mut merged);
+            merged.values[lora.adapters[0].matrix.start] - weights.values[lora.adapters[0].matrix.start]
+        };
+        assert!((change(true) / change(false) - 2.0).abs() < 1e-4);
+        let wrong = AdapterOptions { targets: vec!["q_porj".to_string()], ..AdapterOptions::default() };
+        let error = Lora::with(&weights, 4, 8.0, &wrong, 3).unwrap_err();
+        assert!(error.to_string().contains("did you mean `q_proj`"), "{error}");
+    }
+
+    #[test]
+    fn dropped_inputs_neither_act_nor_learn() {
+        let weights = Weights::initial(&tiny(), 1).unwrap();
+        let options = AdapterOptions { dropout: 0.5, ..AdapterOptions::default() };
+        let mut lora = Lora::with(&weights, 2, 4.0, &options, 3).unwrap();
+        lora.values.iter_mut().for_each(|value| *value += 0.1);
+        let mut random = Random::new(8);
+        lora.drop_inputs(Some(&mut random));
+        let (mut merged, mut gradient) = (weights.clone(), Vec::new());
+        lora.merge(&weights, &mut merged);
+        lora.gradient(&vec![1.0; weights.values.len()], &mut gradient);
+        let Adapter { matrix, inputs, a, .. } = lora.adapters[1].clone();
+        let kept = &lora.kept[lora.adapters[0].inputs..][..inputs];
+        assert!(kept.contains(&0.0) && kept.contains(&2.0));
+        for (input, factor) in kept.iter().enumerate() {
+            let moved = merged.values[matrix.start + input] != weights.values[matrix.start + input];
+            assert_eq!((moved, gradient[a.start + input] != 0.0), (*factor > 0.0, *factor > 0.0));
+        }
+        lora.drop_inputs(None);
+        lora.merge(&weights, &mut merged);
+        assert!((0..inputs).all(|input| merged.values[matrix.start + input] != weights.values[matrix.start + input]));
     }
 }

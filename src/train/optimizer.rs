@@ -36,6 +36,18 @@ impl Adam {
         Adam { options, parts, first_moment: vec![0.0; count], second_moment: vec![0.0; count], step: 0 }
     }
 
+    /// First moments, second moments and steps taken: all that it remembers.
+    pub fn moments(&self) -> (&[f32], &[f32], usize) {
+        (&self.first_moment, &self.second_moment, self.step as usize)
+    }
+
+    /// Goes on from what [`Adam::moments`] told.
+    pub fn resume(&mut self, first_moment: &[f32], second_moment: &[f32], steps: usize) {
+        self.first_moment.copy_from_slice(first_moment);
+        self.second_moment.copy_from_slice(second_moment);
+        self.step = steps as i32;
+    }
+
     /// Moves `values` against `gradient` and returns the gradient's norm before clipping.
     pub fn step(&mut self, values: &mut [f32], gradient: &[f32], learning_rate: f64) -> f64 {
         let norm = sum_of_squares(gradient).sqrt();

@@ -1,37 +1,15 @@
 //! Supervised fine-tuning: cross-entropy of the tokens that carry loss.
 
-use crate::model::backward::{Scratch, backward};
-use crate::model::batch::Batch;
+use crate::model::backward::backward;
 use crate::model::chat::Example;
-use crate::model::forward::{Activations, Prepared, forward};
-use crate::model::head::{self, Head, Target};
-use crate::model::kernels::add;
+use crate::model::forward::{Prepared, forward};
+use crate::model::head::{self, Target};
 use crate::model::weights::Weights;
-use crate::train::batch::cut;
-
-/// Tokens of a shard, the share of one thread: with fewer, adding up the shards' gradients would cost too much.
-const SHARD_TOKENS: usize = 1024;
-/// Tokens that pass through the decoder at a time: enough to use each weight often, few enough that what the forward
-/// pass leaves is still in the cache on the way back.
-const RUN_TOKENS: usize = 256;
+use crate::train::passes::{Passes, Worker};
 
 /// Buffers for losses and gradients of batches.
 pub struct Sft {
-    prepared: Prepared,
-    /// One per thread.
-    workers: Vec<Worker>,
-    /// One gradient per shard; the first becomes their sum.
-    gradients: Vec<Vec<f32>>,
-}
-
-/// What one thread needs to run shard after shard.
-#[derive(Default)]
-struct Worker {
-    batch: Batch,
-    targets: Vec<Target>,
-    activations: Activations,
-    scratch: Scratch,
-    head: Head,
+    passes: Passes,
 }
 
 /// Whether a row trains anything.
@@ -48,94 +26,65 @@ pub fn tokens(example: &Example) -> usize {
 pub fn mean_loss(weights: &Weights, examples: &[&Example]) -> f64 {
     let prepared = Prepared::new(weights);
     let mut worker = Worker::default();
-    let total = loss_weight(examples);
-    let losses = examples.chunks(32).map(|examples| worker.run(weights, &prepared, examples, 1.0 / total, None));
+    let total: f64 = examples.iter().map(|example| loss_weight(example)).sum();
+    let losses = examples
+        .chunks(32)
+        .map(|examples| run(&mut worker, weights, &prepared, examples.iter().copied(), 1.0 / total, None));
     losses.sum::<f64>() / if total > 0.0 { 1.0 } else { 0.0 }
 }
 
-/// Sum over the tokens that carry loss of the size of their row's weight.
-fn loss_weight(examples: &[&Example]) -> f64 {
-    let weight = |example: &&Example| {
-        let count = example.loss_mask.iter().skip(1).filter(|flag| **flag).count();
-        f64::from(example.weight.abs()) * count as f64
-    };
-    examples.iter().map(weight).sum()
+/// Places in a row whose token carries loss.
+pub fn predicted(example: &Example) -> impl Iterator<Item = usize> {
+    (1..example.ids.len()).filter(|position| example.loss_mask[*position])
+}
+
+/// Number of tokens that carry loss times the size of their row's weight.
+pub fn loss_weight(example: &Example) -> f64 {
+    f64::from(example.weight.abs()) * predicted(example).count() as f64
 }
 
 impl Sft {
     /// Buffers for these weights' shape and at most `threads` threads.
     pub fn new(weights: &Weights, threads: usize) -> Self {
-        let workers = (0..threads.max(1)).map(|_| Worker::default()).collect();
-        Sft { prepared: Prepared::new(weights), workers, gradients: Vec::new() }
+        Sft { passes: Passes::new(weights, threads) }
     }
 
     /// Mean loss of the examples (at least one of them has loss) and its gradient.
     pub fn gradient(&mut self, weights: &Weights, examples: &[&Example]) -> (f64, &[f32]) {
-        let Sft { prepared, workers, gradients } = self;
-        prepared.update(weights);
+        self.passes.update(weights);
         let lengths: Vec<usize> = examples.iter().map(|example| tokens(example)).collect();
-        let shards = cut(&lengths, SHARD_TOKENS);
-        let scale = 1.0 / loss_weight(examples);
-        gradients.resize_with(gradients.len().max(shards.len()), || vec![0.0; weights.values.len()]);
-        let mut jobs: Vec<_> = shards
-            .iter()
-            .zip(&mut *gradients)
-            .map(|(rows, gradient)| (&examples[rows.clone()], gradient, 0.0))
-            .collect();
-        let each = jobs.len().div_ceil(workers.len());
-        let prepared = &*prepared;
-        let run = |worker: &mut Worker, jobs: &mut [(&[&Example], &mut Vec<f32>, f64)]| {
-            for (examples, gradient, loss) in jobs {
-                gradient.fill(0.0);
-                let lengths: Vec<usize> = examples.iter().map(|example| tokens(example)).collect();
-                let runs = cut(&lengths, RUN_TOKENS);
-                let run = |rows| worker.run(weights, prepared, &examples[rows], scale, Some(gradient));
-                *loss = runs.into_iter().map(run).sum();
-            }
-        };
-        if each == jobs.len() {
-            run(&mut workers[0], &mut jobs);
-        } else {
-            std::thread::scope(|scope| {
-                for (worker, jobs) in workers.iter_mut().zip(jobs.chunks_mut(each)) {
-                    scope.spawn(|| run(worker, jobs));
-                }
-            });
-        }
-        let loss = jobs.iter().map(|job| job.2).sum();
-        let (first, others) = gradients[..shards.len()].split_at_mut(1);
-        others.iter().for_each(|other| add(&mut first[0], other));
-        (loss, &first[0])
+        let scale = 1.0 / examples.iter().map(|example| loss_weight(example)).sum::<f64>();
+        let loss = self.passes.run(&lengths, Some(weights.values.len()), &|worker, prepared, rows, gradient| {
+            run(worker, weights, prepared, examples[rows].iter().copied(), scale, gradient)
+        });
+        (loss, self.passes.gradient())
     }
 }
 
-impl Worker {
-    /// Sum of the losses times `scale` and their rows' weights; adds the gradient where one is wanted.
-    fn run(
-        &mut self,
-        weights: &Weights,
-        prepared: &Prepared,
-        examples: &[&Example],
-        scale: f64,
-        mut gradient: Option<&mut [f32]>,
-    ) -> f64 {
-        let Worker { batch, targets, activations, scratch, head } = self;
-        batch.clear();
-        targets.clear();
-        for example in examples.iter().filter(|example| has_loss(example)) {
-            let predicted = || (1..example.ids.len()).filter(|position| example.loss_mask[*position]);
-            batch.push(&example.ids[..tokens(example)], predicted().map(|position| position - 1));
-            let weight = (f64::from(example.weight) * scale) as f32;
-            targets.extend(predicted().map(|position| Target { id: example.ids[position], weight }));
-        }
-        if targets.is_empty() {
-            return 0.0;
-        }
-        forward(weights, prepared, batch, activations);
-        let loss = head::loss(weights, prepared, activations.hidden(), targets, head, gradient.as_deref_mut());
-        if let Some(gradient) = gradient {
-            backward(weights, prepared, batch, activations, &head.d_hidden, scratch, gradient);
-        }
-        loss
+/// Sum of the losses times `scale` and their rows' weights; adds the gradient where one is wanted.
+pub(super) fn run<'a>(
+    worker: &mut Worker,
+    weights: &Weights,
+    prepared: &Prepared,
+    examples: impl Iterator<Item = &'a Example>,
+    scale: f64,
+    mut gradient: Option<&mut [f32]>,
+) -> f64 {
+    let Worker { batch, targets, activations, scratch, head, .. } = worker;
+    batch.clear();
+    targets.clear();
+    for example in examples.filter(|example| has_loss(example)) {
+        batch.push(&example.ids[..tokens(example)], predicted(example).map(|position| position - 1));
+        let weight = (f64::from(example.weight) * scale) as f32;
+        targets.extend(predicted(example).map(|position| Target { id: example.ids[position], weight }));
     }
+    if targets.is_empty() {
+        return 0.0;
+    }
+    forward(weights, prepared, batch, activations);
+    let loss = head::loss(weights, prepared, activations.hidden(), targets, head, gradient.as_deref_mut());
+    if let Some(gradient) = gradient {
+        backward(weights, prepared, batch, activations, &head.d_hidden, scratch, gradient);
+    }
+    loss
 }
