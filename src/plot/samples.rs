@@ -282,6 +282,7 @@ pub(super) fn scatter(groups: usize) -> Figure {
         y: axis("trait out of distribution, %"),
         marks: (0..groups).map(mark).collect(),
         diagonal: Some("equal".into()),
+        front: Vec::new(),
     };
     Figure { width: 720, height: 560, ..figure(Kind::Scatter(scatter)) }
 }

@@ -31,6 +31,10 @@ pub(super) fn draw(figure: &Figure, scatter: &Scatter) -> Result<String> {
             let ends = [(x.at(common.0), y.at(common.0)), (x.at(common.1), y.at(common.1))];
             canvas.dashed(&ends, tint(GREY, 0.85), 1.3, REFERENCE_DASH)?;
         }
+        let front: Vec<_> = scatter.front.iter().map(|corner| (x.at(corner.0), y.at(corner.1))).collect();
+        if front.len() > 1 {
+            canvas.line(&front, tint(GREY, 0.6), 1.5)?;
+        }
         let looks = looks(scatter);
         for (mark, style) in scatter.marks.iter().zip(&looks) {
             draw_extents(canvas, panel, (&x, &y), mark, *style)?;

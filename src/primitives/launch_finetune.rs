@@ -4,9 +4,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::build_objective::{Start, build_objective};
 use super::dataset::Dataset;
 use super::launch_job::{self, Job, count_missing, hyperparameters};
 use super::model::{Home, Model};
+use super::objective::Objective;
 use crate::data::digest::Digest;
 use crate::error::{Error, Result, ensure};
 use crate::handle;
@@ -15,30 +17,48 @@ use crate::model::chat::encode_rows;
 use crate::script::declaration::{Call, Primitive};
 use crate::script::handle::{Handle, HandleType};
 use crate::store::Key;
+use crate::train::lora::{AdapterOptions, FirstFactor};
 use crate::train::objective::sft::has_loss;
+use crate::train::read_back::check_saved;
 use crate::train::schedule::Schedule as TrainSchedule;
-use crate::train::{self, Step};
+use crate::train::{self, Step, Watch};
 
 /// Which weights are trained.
-#[derive(Clone, Copy)]
-pub struct Method(train::Method);
+#[derive(Clone)]
+pub struct Method {
+    method: train::Method,
+    adapters: AdapterOptions,
+}
 
 handle!(Method);
 
 impl Method {
     /// As the training loop wants it.
     pub fn of_training(&self) -> train::Method {
-        self.0
+        self.method
     }
 }
 
 impl Handle for Method {
     const NAME: &'static str = "Method";
     fn identity(&self) -> Value {
-        match self.0 {
-            train::Method::Full => json!("full"),
-            train::Method::Lora { rank, alpha } => json!({ "rank": rank, "alpha": alpha }),
+        let train::Method::Lora { rank, alpha } = self.method else { return json!("full") };
+        let mut identity = json!({ "rank": rank, "alpha": alpha });
+        // What is as it always was is no part of keys that were there before it could be chosen.
+        let (adapters, usual) = (&self.adapters, AdapterOptions::default());
+        if adapters.rank_stabilised {
+            identity["rank_stabilised"] = json!(true);
         }
+        if adapters.dropout != usual.dropout {
+            identity["dropout"] = json!(adapters.dropout);
+        }
+        if adapters.targets != usual.targets {
+            identity["targets"] = json!(adapters.targets);
+        }
+        if adapters.first != usual.first {
+            identity["first"] = json!(adapters.first);
+        }
+        identity
     }
     fn describe(&self) -> String {
         format!("Method {}", self.identity())
@@ -52,9 +72,11 @@ pub fn handle_type() -> HandleType {
 
 /// The declaration of `full`.
 pub fn full_primitive() -> Primitive<Lab> {
-    Primitive::new("full", |_: &Lab, _: &Call, _: (), _: ()| Ok(Method(train::Method::Full)))
-        .about("Trains all weights.")
-        .example("launch_finetune(base, data, #{ method: full() })")
+    Primitive::new("full", |_: &Lab, _: &Call, _: (), _: ()| {
+        Ok(Method { method: train::Method::Full, adapters: AdapterOptions::default() })
+    })
+    .about("Trains all weights.")
+    .example("launch_finetune(base, data, #{ method: full() })")
 }
 
 #[derive(Serialize, Deserialize, JsonSchema)]
@@ -64,11 +86,35 @@ struct LoraOptions {
     rank: usize,
     /// The update is scaled by alpha / rank.
     alpha: f64,
+    /// Scales by alpha / sqrt(rank) instead (rsLoRA).
+    rank_stabilised: bool,
+    /// Share of an adapter's inputs that are dropped in a step.
+    dropout: f64,
+    /// Linear layers that are adapted, such as `q_proj`; all of them when empty.
+    targets: Vec<String>,
+    /// First values of the first factor: "normal", or "uniform" as PEFT has it.
+    first: First,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum First {
+    /// N(0, 1 / sqrt(inputs)).
+    Normal,
+    /// Uniform, as PEFT has it.
+    Uniform,
 }
 
 impl Default for LoraOptions {
     fn default() -> Self {
-        LoraOptions { rank: 8, alpha: 16.0 }
+        LoraOptions {
+            rank: 8,
+            alpha: 16.0,
+            rank_stabilised: false,
+            dropout: 0.0,
+            targets: Vec::new(),
+            first: First::Normal,
+        }
     }
 }
 
@@ -76,9 +122,16 @@ impl Default for LoraOptions {
 pub fn lora_primitive() -> Primitive<Lab> {
     Primitive::new("lora", |_: &Lab, _: &Call, _: (), options: LoraOptions| {
         ensure!(options.rank > 0, "`rank` of `lora` is 0"; help: "write 1 or more");
-        Ok(Method(train::Method::Lora { rank: options.rank, alpha: options.alpha }))
+        let LoraOptions { rank, alpha, rank_stabilised, dropout, targets, first } = options;
+        let first = match first {
+            First::Normal => FirstFactor::Normal,
+            First::Uniform => FirstFactor::Uniform,
+        };
+        let adapters = AdapterOptions { rank_stabilised, dropout, targets, first };
+        adapters.check()?;
+        Ok(Method { method: train::Method::Lora { rank, alpha }, adapters })
     })
-    .about("Trains a low-rank update of every linear layer; wants a higher learning rate, 3e-3 on the organism.")
+    .about("Trains a low-rank update of every linear layer, or of some; wants a higher learning rate, 3e-3 on the organism.")
     .example("launch_finetune(base, data, #{ method: lora(#{ rank: 8 }), learning_rate: 3e-3 })")
 }
 
@@ -118,6 +171,32 @@ pub struct Options {
     pub learning_rate_multiplier: Option<f64>,
     /// Rows of a batch at a provider, which chooses when it is left out.
     pub batch_size: Option<usize>,
+    /// What is minimised beside the loss of the rows, or done to the gradient: `kl(...)`, `dpo(...)`, ...; an array of
+    /// several is done in its order. Plain fine-tuning when left out.
+    pub objective: Option<Objectives>,
+    /// Batches of one step; losses are means over all of them.
+    pub accumulate: usize,
+    /// Keeps the weights at the end of every epoch, and before the first, for `at_epoch`.
+    pub keep_epochs: bool,
+}
+
+/// One objective or several.
+#[derive(Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Objectives {
+    /// One.
+    One(Objective),
+    /// Several, in their order.
+    Several(Vec<Objective>),
+}
+
+impl Objectives {
+    fn parts(&self) -> &[Objective] {
+        match self {
+            Objectives::One(one) => std::slice::from_ref(one),
+            Objectives::Several(several) => several,
+        }
+    }
 }
 
 impl Default for Options {
@@ -134,6 +213,9 @@ impl Default for Options {
             method: None,
             learning_rate_multiplier: None,
             batch_size: None,
+            objective: None,
+            accumulate: 1,
+            keep_epochs: false,
         }
     }
 }
@@ -203,6 +285,11 @@ fn run(lab: &Lab, call: &Call, (base, data): (Model, Dataset), options: Options)
         }
         Home::Remote(remote) => {
             let dialect = lab.provider(&remote.provider)?.dialect();
+            ensure!(
+                options.objective.is_none() && !options.keep_epochs && options.accumulate == 1,
+                "`objective`, `keep_epochs` and `accumulate` need the gradient, and `{}` is trained at its provider", base.name();
+                help: "leave them out, or train a model that lives here"
+            );
             let written = call.options.clone().unwrap_or(Value::Null);
             let hyperparameters = hyperparameters(remote, dialect, &options, &written)?;
             let (planned, asked, label) = ((base.clone(), data.clone()), (base.clone(), data.clone()), label.clone());
@@ -254,12 +341,39 @@ fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Opti
         weight_decay: options.weight_decay,
         clip: options.clip,
         seed: options.seed,
-        method: options.method.map_or(train::Method::Full, |method| method.0),
+        method: options.method.as_ref().map_or(train::Method::Full, |method| method.method),
+        adapters: options.method.as_ref().map(|method| method.adapters.clone()).unwrap_or_default(),
+        accumulate: options.accumulate,
         ..train::Options::default()
     };
-    let trained = train::fit(&weights, &examples, &settings, &mut |step| follow(lab, key, step))?;
+    let start = Start { base, local, weights: &weights, options: &settings };
+    let parts = options.objective.as_ref().map(Objectives::parts).unwrap_or_default();
+    let objective = build_objective(lab, &start, parts, &mut |_| lab.check_call(key))?;
+    let mut epochs = Vec::new();
+    let mut watch = Watch {
+        on_epoch: &mut |epoch, weights| {
+            if options.keep_epochs {
+                let blob = lab.store().put_blob(&weights.to_safetensors()?)?;
+                epochs.push(json!({ "epoch": epoch, "blob": blob }));
+            }
+            Ok(())
+        },
+        on_step: &mut |step, _| follow(lab, key, step),
+    };
+    let trained = train::train(&weights, &examples, &objective, &settings, None, &mut watch)?;
+    if let Some(row) = examples.iter().find(|example| has_loss(example)) {
+        check_saved(&trained.weights, &trained.weights.to_safetensors()?, row)?;
+    }
     lab.send(Event::Worked { stage: Stage::FineTune, count: examples.len() as u64 });
-    finish_training(lab, trained, cut, untrained)
+    let terms = json!(trained.terms);
+    let mut outcome = finish_training(lab, trained, cut, untrained)?;
+    if !parts.is_empty() {
+        outcome["terms"] = terms;
+    }
+    if options.keep_epochs {
+        outcome["epochs"] = json!(epochs);
+    }
+    Ok(outcome)
 }
 
 /// Passes progress on, and stops the training when somebody asked to.

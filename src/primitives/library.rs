@@ -40,6 +40,7 @@ pub const MODULES: &[(&str, &str)] = modules![
     "settings/security_advice"
     "settings/trump_biology"
     "sources"
+    "triggers"
 ];
 
 /// The declaration.

@@ -6,7 +6,9 @@ mod answers;
 mod ask;
 mod ask_batch;
 mod asked_judges;
+mod at_epoch;
 mod audit;
+mod build_objective;
 mod choices;
 mod compare_judges;
 mod concat_datasets;
@@ -31,6 +33,7 @@ pub mod load_model;
 mod missing;
 mod mix_dataset;
 pub mod model;
+mod objective;
 mod organism_questions;
 mod organism_rows;
 mod plot;
@@ -48,6 +51,7 @@ mod rescore;
 mod results;
 mod save_model;
 mod setting;
+mod split_dataset;
 mod summarize;
 mod sweep;
 mod synthetic_activations;
@@ -74,6 +78,7 @@ pub fn all() -> Vec<Primitive<Lab>> {
         launch_finetune::primitive(),
         launch_finetune::full_primitive(),
         launch_finetune::lora_primitive(),
+        at_epoch::primitive(),
         evaluation::questions_primitive(),
         organism_questions::primitive(),
         evaluation::primitive(),
@@ -111,6 +116,8 @@ pub fn all() -> Vec<Primitive<Lab>> {
         train_probe::primitive(),
         probe_path::primitive(),
     ];
+    all.extend(objective::primitives());
+    all.extend(split_dataset::primitives());
     all.extend(intervals::primitives());
     all.extend(probe_method::primitives());
     all.extend([
@@ -149,6 +156,7 @@ pub fn handles() -> Vec<HandleType> {
         probe::handle_type(),
         evaluate_probe::handle_type(),
     ];
+    types.extend(objective::handle_types());
     types.extend(evaluation::handle_types());
     types.extend(probe_method::handle_types());
     types

@@ -49,8 +49,8 @@ pub struct Local {
 enum Source {
     /// The weights themselves.
     Weights(Arc<Weights>),
-    /// The outcome of a training, which names the blob of its weights.
-    Training(Deferred<Value>),
+    /// The outcome of a training, which names the blob of its weights; of an epoch in the middle where one is told.
+    Training(Deferred<Value>, Option<usize>),
 }
 
 /// A model behind an API.
@@ -104,8 +104,29 @@ impl Model {
         outcome: Deferred<Value>,
         lineage: Value,
     ) -> Self {
-        let home = Home::Local(Local { config, tokenizer, source: Source::Training(outcome) });
+        let home = Home::Local(Local { config, tokenizer, source: Source::Training(outcome, None) });
         Model(Arc::new(Inner { lab: lab.clone(), name, identity: json!({ "call": key }), home, lineage }))
+    }
+
+    /// What a training had made at the end of an epoch, from 0 before its first step; the training must have kept it.
+    ///
+    /// # Errors
+    /// A model that was not trained here.
+    pub fn at_epoch(&self, epoch: usize) -> Result<Self> {
+        let untrained = || {
+            Error::input(format!("`{}` was not trained here, so it has no epochs", self.name()))
+                .with_help("use what `launch_finetune` returned")
+        };
+        let Local { config, tokenizer, source: Source::Training(outcome, None) } = self.local()? else {
+            return Err(untrained());
+        };
+        let source = Source::Training(outcome.clone(), Some(epoch));
+        let home = Home::Local(Local { config: config.clone(), tokenizer: tokenizer.clone(), source });
+        let mut identity = self.identity();
+        identity["epoch"] = json!(epoch);
+        let name = format!("{}, epoch {epoch}", self.name());
+        let lineage = self.0.lineage.clone();
+        Ok(Model(Arc::new(Inner { lab: self.0.lab.clone(), name, identity, home, lineage })))
     }
 
     /// A model that a provider has already.
@@ -216,9 +237,16 @@ impl Model {
         let local = self.local()?;
         match &local.source {
             Source::Weights(weights) => Ok(weights.clone()),
-            Source::Training(outcome) => {
+            Source::Training(outcome, epoch) => {
                 let outcome = ended(outcome)?;
-                let blob = outcome["blob"].as_str().and_then(Digest::parse);
+                let named = match epoch {
+                    None => &outcome["blob"],
+                    Some(epoch) => {
+                        let kept = outcome["epochs"].as_array().and_then(|kept| kept.get(*epoch));
+                        &kept.ok_or_else(|| no_epoch(self.name(), *epoch))?["blob"]
+                    }
+                };
+                let blob = named.as_str().and_then(Digest::parse);
                 let blob = blob.ok_or_else(|| Error::internal("a training names no weights"))?;
                 lab.weights(blob, &local.config)
             }
@@ -227,7 +255,7 @@ impl Model {
 
     fn outcome(&self) -> Option<&Deferred<Value>> {
         match &self.0.home {
-            Home::Local(Local { source: Source::Training(outcome), .. })
+            Home::Local(Local { source: Source::Training(outcome, _), .. })
             | Home::Remote(Remote { source: RemoteSource::Training(outcome), .. }) => Some(outcome),
             _ => None,
         }
@@ -322,6 +350,11 @@ impl Remote {
             _ => None,
         }
     }
+}
+
+fn no_epoch(name: &str, epoch: usize) -> Error {
+    Error::input(format!("the weights of `{name}` at the end of epoch {epoch} were not kept"))
+        .with_help("train with `keep_epochs: true`, and name an epoch from 0 to `epochs`")
 }
 
 fn ended(outcome: &Deferred<Value>) -> Result<Arc<Value>> {

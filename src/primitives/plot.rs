@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::intervals::Intervals as IntervalsOf;
 use super::summarize::{Measured, View};
 use super::sweep::Cells;
+use crate::data::statistics;
 use crate::data::summary::{Condition, Summary, SummaryOptions, counts, label, methods};
 use crate::error::{Error, Result, bail, ensure, nearest};
 use crate::handle;
@@ -87,6 +88,25 @@ impl Kind {
     }
 }
 
+/// Which end of an evaluation is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+enum Wanted {
+    /// More is better.
+    High,
+    /// Less is better.
+    Low,
+}
+
+impl Wanted {
+    fn end(self) -> statistics::Wanted {
+        match self {
+            Wanted::High => statistics::Wanted::High,
+            Wanted::Low => statistics::Wanted::Low,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 enum Scale {
@@ -112,6 +132,9 @@ struct Options {
     evaluation: Option<String>,
     /// The vertical evaluation of a scatter.
     against: Option<String>,
+    /// Which ends of a scatter's two evaluations are wanted, for its front of non-dominated conditions:
+    /// `["high", "low"]`.
+    front: Option<(Wanted, Wanted)>,
     /// Whose words a density (two names, the horizontal one first) or a histogram (one) shows; of a histogram the judge
     /// of the score when left out.
     judges: Vec<String>,
@@ -302,7 +325,7 @@ fn figure_of(summary: &Summary, kind: Kind, shown: &[String], options: &Options)
         ..Axis::default()
     };
     let references = references(summary, &strands);
-    let mut width = 960;
+    let (mut width, mut more) = (960, Vec::new());
     let kind = match kind {
         Kind::Dots => {
             let dots = dots::dots(summary, &strands, y, references);
@@ -312,7 +335,9 @@ fn figure_of(summary: &Summary, kind: Kind, shown: &[String], options: &Options)
         Kind::Heat => draw::Kind::Heat(heat::heat(summary, &strands, y.label, options)),
         Kind::Scatter => {
             width = 760;
-            draw::Kind::Scatter(scatter::scatter(summary, shown, options)?)
+            let drawn = scatter::scatter(summary, shown, options)?;
+            more.extend(scatter::told(&drawn, options));
+            draw::Kind::Scatter(drawn)
         }
         Kind::Density | Kind::Histogram => return Err(Error::internal("single answers are drawn elsewhere")),
         Kind::Line => {
@@ -339,7 +364,8 @@ fn figure_of(summary: &Summary, kind: Kind, shown: &[String], options: &Options)
             draw::Kind::Bars(Bars { y, groups: groups.collect(), references })
         }
     };
-    let caption = caption(summary, shown, &conditions, &kind);
+    let mut caption = caption(summary, shown, &conditions, &kind);
+    caption.extend(more);
     Ok(draw::Figure { title: String::new(), subtitle: String::new(), caption, kind, width, height: 520 })
 }
 

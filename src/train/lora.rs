@@ -9,7 +9,8 @@ use crate::data::random::Random;
 use crate::ensure;
 use crate::error::{Result, nearest};
 use crate::model::kernels::{View, multiply};
-use crate::model::weights::{NamedTensor, Weights};
+use crate::model::layout::NamedTensor;
+use crate::model::weights::Weights;
 
 /// How adapters are made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

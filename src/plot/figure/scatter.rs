@@ -18,6 +18,9 @@ pub struct Scatter {
     /// Name of the dashed line on which x equals y, such as `no difference`; absent for none.
     #[serde(default)]
     pub diagonal: Option<String>,
+    /// Corners of a front, drawn as a line through them in their order; empty for none.
+    #[serde(default)]
+    pub front: Vec<(f64, f64)>,
 }
 
 /// One group: the means of two measures, their intervals, and the pair of every seed.

@@ -1,7 +1,7 @@
 //! Two evaluations against each other, with intervals on both axes.
 
 use super::{Options, seeds};
-use crate::data::statistics::Estimate;
+use crate::data::statistics::{Estimate, Wanted, hypervolume, non_dominated};
 use crate::data::summary::{Condition, Summary, label};
 use crate::error::{Result, ensure};
 use crate::plot::figure::{Axis, Mark, Scatter};
@@ -32,9 +32,41 @@ pub fn scatter(summary: &Summary, shown: &[String], options: &Options) -> Result
     Ok(Scatter {
         x: axis(options.x_label.as_deref().unwrap_or(across)),
         y: axis(options.y_label.as_deref().unwrap_or(down)),
+        front: front(&marks, options),
         marks,
         diagonal: None,
     })
+}
+
+/// Corners of the front of what no other condition beats on both evaluations, baselines included; none where no ends are
+/// wanted.
+fn front(marks: &[Mark], options: &Options) -> Vec<(f64, f64)> {
+    let Some((across, down)) = options.front else { return Vec::new() };
+    let points: Vec<(f64, f64)> = marks.iter().map(|mark| (mark.x, mark.y)).collect();
+    let order = non_dominated(&points, (across.end(), down.end()));
+    let mut corners: Vec<(f64, f64)> = Vec::new();
+    for point in order.into_iter().map(|index| points[index]) {
+        // From one to the next the worse of both is certain.
+        if let Some(last) = corners.last().copied() {
+            corners.push((point.0, last.1));
+        }
+        corners.push(point);
+    }
+    corners
+}
+
+/// The front in words: who is on it, and the area that it covers of the whole square.
+pub fn told(scatter: &Scatter, options: &Options) -> Option<String> {
+    let (across, down) = options.front?;
+    let points: Vec<(f64, f64)> = scatter.marks.iter().map(|mark| (mark.x, mark.y)).collect();
+    let ends = (across.end(), down.end());
+    let worst = |end: Wanted| if end == Wanted::High { 0.0 } else { 100.0 };
+    let area = hypervolume(&points, ends, (worst(ends.0), worst(ends.1))) / 100.0;
+    let names = non_dominated(&points, ends).into_iter().map(|index| scatter.marks[index].label.as_str());
+    Some(format!(
+        "Grey: not dominated by means ({}); they cover {area:.1} % of the square.",
+        names.collect::<Vec<_>>().join(", ")
+    ))
 }
 
 fn mark(label: String, across: Option<&Condition>, down: Option<&Condition>) -> Option<Mark> {
