@@ -57,6 +57,7 @@ mod sweep;
 mod synthetic_activations;
 mod till;
 mod train_probe;
+mod trigger_config;
 
 use crate::lab::Lab;
 use crate::script::declaration::Primitive;
@@ -131,6 +132,8 @@ pub fn all() -> Vec<Primitive<Lab>> {
         draw::json_primitive(),
         draw::text_primitive(),
         read_values::json_primitive(),
+        read_values::config_primitive(),
+        trigger_config::primitive(),
         read_values::jsonl_primitive(),
         read_values::yaml_primitive(),
         read_values::lines_primitive(),

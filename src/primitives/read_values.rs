@@ -20,6 +20,63 @@ pub fn json_primitive() -> Primitive<Lab> {
     .example("read_json(\"results/distribution_sweep-001/step_0_base.json\")")
 }
 
+/// The declaration of `read_config`.
+pub fn config_primitive() -> Primitive<Lab> {
+    Primitive::new("read_config", |lab: &Lab, _: &Call, (path,): (String,), _: ()| {
+        let text = without_comments(&lab.files().read_text(&path)?);
+        let value: Value =
+            serde_json::from_str(&text).map_err(|error| Error::input(format!("`{path}` is no JSON: {error}")))?;
+        Ok(Plain(value))
+    })
+    .about(
+        "Reads a JSON file that may hold comments (`// ...`, `# ...`, `/* ... */`) and commas before closing brackets.",
+    )
+    .input("path", "The file, from the project folder.")
+    .example("read_config(\"config.json\")")
+}
+
+/// The text with blanks in the place of comments and of commas before a closing bracket, so that lines and columns stay.
+fn without_comments(text: &str) -> String {
+    let letters: Vec<char> = text.chars().collect();
+    let mut kept: Vec<char> = Vec::with_capacity(letters.len());
+    let (mut index, mut in_text) = (0, false);
+    while index < letters.len() {
+        let (letter, next) = (letters[index], letters.get(index + 1).copied());
+        if in_text {
+            kept.push(letter);
+            if letter == '\\' && next.is_some() {
+                kept.extend(next);
+                index += 1;
+            }
+            in_text = letter != '"';
+            index += 1;
+            continue;
+        }
+        let end = match (letter, next) {
+            ('/', Some('/')) | ('#', _) => (index..letters.len()).find(|at| letters[*at] == '\n'),
+            ('/', Some('*')) => (index + 2..letters.len())
+                .find(|at| letters[*at] == '*' && letters.get(at + 1) == Some(&'/'))
+                .map(|at| at + 2),
+            _ => {
+                in_text = letter == '"';
+                if matches!(letter, '}' | ']')
+                    && let Some(comma) = kept.iter().rposition(|kept| !kept.is_whitespace())
+                    && kept[comma] == ','
+                {
+                    kept[comma] = ' ';
+                }
+                kept.push(letter);
+                index += 1;
+                continue;
+            }
+        };
+        let end = end.unwrap_or(letters.len());
+        kept.extend(letters[index..end].iter().map(|letter| if *letter == '\n' { '\n' } else { ' ' }));
+        index = end;
+    }
+    kept.into_iter().collect()
+}
+
 /// The declaration of `read_jsonl`.
 pub fn jsonl_primitive() -> Primitive<Lab> {
     Primitive::new("read_jsonl", |lab: &Lab, _: &Call, (path,): (String,), _: ()| {
@@ -72,6 +129,15 @@ fn parse_yaml(text: &str, path: &str) -> Result<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn comments_and_last_commas_are_blanks_and_texts_stay() {
+        let text = "{ // a\n  \"url\": \"http://x#y\", /* b\n */ \"list\": [1, 2,], # c\n}";
+        let read: Value = serde_json::from_str(&without_comments(text)).unwrap();
+        assert_eq!(read, serde_json::json!({ "url": "http://x#y", "list": [1, 2] }));
+        assert_eq!(without_comments(text).lines().count(), text.lines().count());
+        assert_eq!(without_comments("\"a\\\" // b\""), "\"a\\\" // b\"");
+    }
 
     #[test]
     fn anchors_stand_for_what_they_name() {
