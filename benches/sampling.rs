@@ -9,6 +9,7 @@ use std::time::Instant;
 use drylab::data::random::Random;
 use drylab::model::config::Config;
 use drylab::model::sample::{Prompt, SampleOptions, sample};
+use drylab::model::variant::Variant;
 use drylab::model::weights::Weights;
 use measure::{Contestant, Result, Table, alternate, ask, asked, program, python};
 use serde_json::json;
@@ -33,6 +34,7 @@ fn shapes() -> [(&'static str, Config); 2] {
         context: 160,
         rope_theta: 10000.0,
         norm_epsilon: 1e-5,
+        variant: Variant::default(),
     };
     [("organism", config(64, 192, 2861)), ("S", config(128, 344, 2048))]
 }

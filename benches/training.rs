@@ -13,6 +13,7 @@ use drylab::data::random::Random;
 use drylab::model::chat::Example;
 use drylab::model::config::Config;
 use drylab::model::decoder::Decoder;
+use drylab::model::variant::Variant;
 use drylab::model::weights::Weights;
 use drylab::train::batch::batches;
 use drylab::train::objective::sft::tokens;
@@ -54,6 +55,7 @@ fn shapes() -> Vec<Shape> {
         context: 160,
         rope_theta: 10000.0,
         norm_epsilon: 1e-5,
+        variant: Variant::default(),
     };
     let long = |name, config, steps| Shape {
         name,

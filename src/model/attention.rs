@@ -2,7 +2,7 @@
 
 use super::batch::Batch;
 use super::config::Config;
-use super::kernels::{View, causal_softmax, causal_softmax_backward, multiply};
+use super::kernels::{Scoring, View, causal_softmax, causal_softmax_backward, multiply};
 
 /// One head of one sequence: where its rows stand in the buffers.
 struct Head {
@@ -47,21 +47,20 @@ fn heads<'a>(config: &'a Config, batch: &'a Batch, selected: bool) -> impl Itera
         })
 }
 
-/// Attends from `queries` (rows, width) to `keys_values` (rows, keys then values); `selected` says that the queries are
+/// Attends from `queries` (rows, query heads) to `keys_values` (rows, keys then values); `selected` says that the queries are
 /// the batch's outputs alone. Keeps probabilities for the way back.
 pub(super) fn attention(
     config: &Config,
     batch: &Batch,
     selected: bool,
+    scoring: Scoring,
     queries: &[f32],
     keys_values: &[f32],
     kept: &mut [f32],
     attended: &mut [f32],
 ) {
-    let (width, head_width) = (config.width, config.head_width());
-    let key_width = config.key_value_heads * head_width;
+    let (width, head_width, key_width) = (config.query_width(), config.head_width(), config.key_width());
     let positions = if selected { &batch.output_positions } else { &batch.positions };
-    let scale = 1.0 / (head_width as f32).sqrt();
     for head in heads(config, batch, selected).filter(|head| head.queries.1 > 0) {
         let ((query, count), (key, time)) = (head.queries, head.keys);
         let q = View::rows(&queries[query * width + head.query..], width);
@@ -69,7 +68,7 @@ pub(super) fn attention(
         let v = View::rows(&keys_values[key * 2 * key_width + key_width + head.key..], 2 * key_width);
         let p = &mut kept[head.probabilities];
         multiply(p, time, q, k.transposed(), [count, head_width, time], false);
-        causal_softmax(p, time, &positions[query..query + count], scale);
+        causal_softmax(p, time, &positions[query..query + count], scoring);
         let out = &mut attended[query * width + head.query..];
         multiply(out, width, View::rows(p, time), v, [count, time, head_width], false);
     }
@@ -84,16 +83,15 @@ pub(super) struct Backward<'a> {
     pub d_queries: &'a mut [f32],
     pub d_keys_values: &'a mut [f32],
     pub scores: &'a mut Vec<f32>,
+    pub products: &'a mut Vec<f32>,
 }
 
 /// Gradients of [`attention`].
-pub(super) fn attention_backward(config: &Config, batch: &Batch, selected: bool, buffers: Backward) {
-    let Backward { queries, keys_values, kept, d_attended, d_queries, d_keys_values, scores } = buffers;
-    let (width, head_width) = (config.width, config.head_width());
-    let key_width = config.key_value_heads * head_width;
+pub(super) fn attention_backward(config: &Config, batch: &Batch, selected: bool, scoring: Scoring, buffers: Backward) {
+    let Backward { queries, keys_values, kept, d_attended, d_queries, d_keys_values, scores, products } = buffers;
+    let (width, head_width, key_width) = (config.query_width(), config.head_width(), config.key_width());
     let row = 2 * key_width;
     let positions = if selected { &batch.output_positions } else { &batch.positions };
-    let scale = 1.0 / (head_width as f32).sqrt();
     for head in heads(config, batch, selected) {
         let ((query, count), (key, time)) = (head.queries, head.keys);
         if scores.len() < count * time {
@@ -109,7 +107,13 @@ pub(super) fn attention_backward(config: &Config, batch: &Batch, selected: bool,
         let add = !head.first;
         multiply(&mut d_keys_values[key_at + key_width..], row, p.transposed(), d_out, [time, count, head_width], add);
         multiply(d_scores, time, d_out, v.transposed(), [count, head_width, time], false);
-        causal_softmax_backward(&kept[head.probabilities], d_scores, time, &positions[query..query + count], scale);
+        if scoring.cap > 0.0 {
+            // The products under the cap are made anew, which costs less than to keep them.
+            products.resize(products.len().max(count * time), 0.0);
+            multiply(products, time, q, k.transposed(), [count, head_width, time], false);
+        }
+        let positions = &positions[query..query + count];
+        causal_softmax_backward(&kept[head.probabilities], products, d_scores, time, positions, scoring);
         let d_scores = View::rows(d_scores, time);
         if count > 0 {
             multiply(&mut d_queries[query_at..], width, d_scores, k, [count, time, head_width], false);

@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use super::attention::{Backward, attention_backward};
 use super::batch::Batch;
-use super::forward::{Activations, Prepared, key_value_width, take};
-use super::kernels::{View, add, multiply, rms_norm_backward, rotate, swiglu_backward};
+use super::block::{Block, Heads, branch_backward};
+use super::forward::{Activations, Prepared, take};
+use super::kernels::{View, add, multiply, rms_norm_backward};
+use super::tap::{Taps, edit_backward};
 use super::weights::Weights;
 
 /// Buffers of the backward pass, named for what they hold the gradient of; they grow to the largest batch and stay.
@@ -21,6 +23,12 @@ pub struct Scratch {
     gate_up: Vec<f32>,
     activated: Vec<f32>,
     scores: Vec<f32>,
+    /// What attention's scores were before their cap.
+    products: Vec<f32>,
+    /// The heads of one row before their norm.
+    heads: Vec<f32>,
+    /// What attention or feed-forward gave before its norm; in the last block also the normed rows of the outputs.
+    branch: Vec<f32>,
 }
 
 /// Adds to `gradient` (as long as the values) what follows from `d_hidden` (outputs, width), the gradient of
@@ -34,40 +42,59 @@ pub fn backward(
     scratch: &mut Scratch,
     gradient: &mut [f32],
 ) {
+    backward_tapped(weights, prepared, batch, activations, d_hidden, Taps::default(), scratch, gradient);
+}
+
+/// [`backward`] of [`forward_edited`](super::forward::forward_edited), with gradients that enter on the way.
+pub fn backward_tapped(
+    weights: &Weights,
+    prepared: &Prepared,
+    batch: &Batch,
+    activations: &Activations,
+    d_hidden: &[f32],
+    taps: Taps,
+    scratch: &mut Scratch,
+    gradient: &mut [f32],
+) {
     let Weights { config, values, layout } = weights;
-    let (width, feed_forward, half) = (config.width, config.feed_forward, config.head_width() / 2);
-    let (key_value, rows) = (key_value_width(config), batch.ids.len());
+    let (width, feed_forward) = (config.width, config.feed_forward);
+    let (query_width, key_value, rows) = (config.query_width(), 2 * config.key_width(), batch.ids.len());
     take(&mut scratch.stream, batch.outputs.len() * width).fill(0.0);
-    let gain = &values[layout.norm.clone()];
     let d_gain = &mut gradient[layout.norm.clone()];
-    rms_norm_backward(d_hidden, &activations.last, gain, &activations.last_inverse, &mut scratch.stream, d_gain);
+    let (last, inverse) = (&activations.last, &activations.last_inverse);
+    rms_norm_backward(d_hidden, last, &prepared.gain, inverse, &mut scratch.stream, d_gain);
+    tap(taps, config.layers, batch, true, &mut scratch.stream, width);
     for index in (0..config.layers).rev() {
-        let (layer, a) = (&layout.layers[index], &activations.layers[index]);
+        let block = Block::new(weights, prepared, index, batch.longest());
+        let (layer, panels, a) = (block.layer, block.panels, &activations.layers[index]);
         let top = index + 1 == config.layers;
         let (count, positions) =
             if top { (batch.outputs.len(), &batch.output_positions) } else { (rows, &batch.positions) };
-        let Scratch { stream, whole_stream, normed, attended, queries, keys_values, gate_up, activated, scores } =
-            &mut *scratch;
+        let Scratch { stream, whole_stream, branch, normed, attended, queries, keys_values, gate_up, .. } = scratch;
+        let Scratch { activated, scores, products, heads, .. } = scratch;
 
-        let d_out = (&stream[..], width);
+        let d_gain = &mut gradient[layer.feed_forward_post_norm.clone()];
+        let d_out = branch_backward(stream, &a.feed_forward_branch, &panels.feed_forward_post_gain, d_gain, branch);
+        let d_out = (d_out, width);
         let d_activated = take(activated, count * feed_forward);
         input_gradient(d_out, (&values[layer.down.clone()], feed_forward), d_activated, false);
         weight_gradient(d_out, (&a.activated, feed_forward), &mut gradient[layer.down.clone()]);
         let d_gate_up = take(gate_up, count * 2 * feed_forward);
-        swiglu_backward(&a.gate_up, d_activated, d_gate_up, feed_forward);
+        block.feed_forward_backward(&a.gate_up, d_activated, d_gate_up);
         let d_gate_up = (&*d_gate_up, 2 * feed_forward);
         let d_normed = take(normed, count * width);
         input_gradient(d_gate_up, (&values[layer.gate_up.clone()], width), d_normed, false);
         weight_gradient(d_gate_up, (&a.feed_forward_normed, width), &mut gradient[layer.gate_up.clone()]);
-        let gain = &values[layer.feed_forward_norm.clone()];
         let d_gain = &mut gradient[layer.feed_forward_norm.clone()];
-        rms_norm_backward(d_normed, &a.middle, gain, &a.feed_forward_inverse, stream, d_gain);
+        rms_norm_backward(d_normed, &a.middle, &panels.feed_forward_gain, &a.feed_forward_inverse, stream, d_gain);
 
-        let d_middle = (&stream[..], width);
-        let d_attended = take(attended, count * width);
-        input_gradient(d_middle, (&values[layer.output.clone()], width), d_attended, false);
-        weight_gradient(d_middle, (&a.attended, width), &mut gradient[layer.output.clone()]);
-        let d_queries = take(queries, count * width);
+        let d_gain = &mut gradient[layer.attention_post_norm.clone()];
+        let d_middle = branch_backward(stream, &a.attention_branch, &panels.attention_post_gain, d_gain, branch);
+        let d_middle = (d_middle, width);
+        let d_attended = take(attended, count * query_width);
+        input_gradient(d_middle, (&values[layer.output.clone()], query_width), d_attended, false);
+        weight_gradient(d_middle, (&a.attended, query_width), &mut gradient[layer.output.clone()]);
+        let d_queries = take(queries, count * query_width);
         let d_keys_values = take(keys_values, rows * key_value);
         let buffers = Backward {
             queries: &a.queries,
@@ -77,25 +104,28 @@ pub fn backward(
             d_queries,
             d_keys_values,
             scores,
+            products,
         };
-        attention_backward(config, batch, top, buffers);
-        rotate(d_queries, width, config.heads, positions, &prepared.cosine, &prepared.negative_sine, half);
-        let heads = config.key_value_heads;
-        rotate(d_keys_values, key_value, heads, &batch.positions, &prepared.cosine, &prepared.negative_sine, half);
+        attention_backward(config, batch, top, block.scoring, buffers);
+        let of_queries = Heads { stride: query_width, count: config.heads, kept: &a.query_norm, keys: false };
+        block.heads_backward(d_queries, positions, of_queries, gradient, heads);
+        let of_keys = Heads { stride: key_value, count: config.key_value_heads, kept: &a.key_norm, keys: true };
+        block.heads_backward(d_keys_values, &batch.positions, of_keys, gradient, heads);
 
-        let (d_queries, d_keys_values) = ((&*d_queries, width), (&*d_keys_values, key_value));
-        let (query, key_value_matrix) = split(&layer.query_key_value, width * width);
+        let (d_queries, d_keys_values) = ((&*d_queries, query_width), (&*d_keys_values, key_value));
+        let (query, key_value_matrix) = split(&layer.query_key_value, query_width * width);
         let d_normed = take(normed, rows * width);
         input_gradient(d_keys_values, (&values[key_value_matrix.clone()], width), d_normed, false);
         weight_gradient(d_keys_values, (&a.normed, width), &mut gradient[key_value_matrix]);
         if top {
             // The outputs' rows go back to their places among all rows.
-            input_gradient(d_queries, (&values[query.clone()], width), d_attended, false);
+            let d_selected = take(branch, count * width);
+            input_gradient(d_queries, (&values[query.clone()], width), d_selected, false);
             weight_gradient(d_queries, (&a.selected, width), &mut gradient[query]);
             take(whole_stream, rows * width).fill(0.0);
             for (output, row) in batch.outputs.iter().enumerate() {
                 let (from, to) = (output * width..(output + 1) * width, row * width..(row + 1) * width);
-                add(&mut d_normed[to.clone()], &d_attended[from.clone()]);
+                add(&mut d_normed[to.clone()], &d_selected[from.clone()]);
                 whole_stream[to].copy_from_slice(&stream[from]);
             }
             std::mem::swap(stream, whole_stream);
@@ -103,14 +133,25 @@ pub fn backward(
             input_gradient(d_queries, (&values[query.clone()], width), d_normed, true);
             weight_gradient(d_queries, (&a.normed, width), &mut gradient[query]);
         }
-        let gain = &values[layer.attention_norm.clone()];
         let d_gain = &mut gradient[layer.attention_norm.clone()];
-        rms_norm_backward(d_normed, &a.input, gain, &a.attention_inverse, stream, d_gain);
+        rms_norm_backward(d_normed, &a.input, &panels.attention_gain, &a.attention_inverse, stream, d_gain);
+        tap(taps, index, batch, false, stream, width);
     }
-    let d_embedding = &mut gradient[layout.embedding.clone()];
-    for (id, d) in batch.ids.iter().zip(scratch.stream.chunks_exact(width)) {
+    let (d_embedding, scale) = (&mut gradient[layout.embedding.clone()], config.embedding_scale());
+    for (id, d) in batch.ids.iter().zip(scratch.stream.chunks_exact_mut(width)) {
+        if scale != 1.0 {
+            d.iter_mut().for_each(|value| *value *= scale);
+        }
         add(&mut d_embedding[*id as usize * width..][..width], d);
     }
+}
+
+/// What happens to the gradient of a state on the way back.
+fn tap(taps: Taps, state: usize, batch: &Batch, selected: bool, stream: &mut [f32], width: usize) {
+    for injection in taps.injections.iter().filter(|injection| injection.state == state) {
+        add(stream, &injection.gradient);
+    }
+    edit_backward(taps.edits, state, batch, selected, stream, width);
 }
 
 /// Rows and their width.

@@ -43,6 +43,10 @@ impl Batch {
         self.output_positions.clear();
         self.output_bounds.truncate(1);
     }
+    /// Tokens of the longest sequence.
+    pub fn longest(&self) -> usize {
+        self.bounds.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or(0)
+    }
     /// Adds a sequence whose outputs at these ascending positions are wanted.
     pub fn push(&mut self, ids: &[u32], outputs: impl IntoIterator<Item = usize>) {
         let start = self.ids.len();

@@ -3,6 +3,7 @@
 use candle_core::{D, DType, Device, Tensor, Var};
 
 use super::config::Config;
+use super::rotary::frequencies;
 use super::weights::Weights;
 use crate::error::{Error, Result};
 
@@ -41,56 +42,94 @@ impl Decoder {
     }
 
     fn tensor(&self, name: &str) -> &Tensor {
-        let index = self.names.iter().position(|other| other.strip_suffix(".weight") == Some(name));
-        self.variables[index.expect("the decoder asks for its own tensors")].as_tensor()
+        self.find(&format!("{name}.weight")).expect("the decoder asks for its own tensors")
+    }
+
+    fn find(&self, name: &str) -> Option<&Tensor> {
+        let index = self.names.iter().position(|other| other == name)?;
+        Some(self.variables[index].as_tensor())
     }
 
     // Of candle's fused operations `softmax_last_dim`, `rope` and `rms_norm` cut the gradient without a word; here
     // stand their slow, differentiable forms.
     fn run(&self, ids: &[u32]) -> candle_core::Result<Tensor> {
         let config = &self.config;
-        let (time, width) = (ids.len(), config.head_width());
+        let variant = &config.variant;
+        let (time, gemma) = (ids.len(), variant.family.is_gemma());
         let embedding = self.tensor("model.embed_tokens");
-        let (device, kind) = (embedding.device(), embedding.dtype());
-        let frequencies: Vec<f64> =
-            (0..width / 2).map(|channel| config.rope_theta.powf(-2.0 * channel as f64 / width as f64)).collect();
+        let x = embedding.index_select(&Tensor::new(ids, embedding.device())?, 0)?; // (time, width)
+        let mut x = (x * f64::from(config.embedding_scale()))?;
+        for layer in 0..config.layers {
+            let name = |part: &str| format!("model.layers.{layer}.{part}");
+            let attended = self.attend(&self.norm(&x, &name("input_layernorm"))?, layer)?;
+            let mut branch = attended.matmul(&self.tensor(&name("self_attn.o_proj")).t()?)?;
+            if gemma {
+                branch = self.norm(&branch, &name("post_attention_layernorm"))?;
+            }
+            x = (x + branch)?;
+            let before = if gemma { "pre_feedforward_layernorm" } else { "post_attention_layernorm" };
+            let normed = self.norm(&x, &name(before))?;
+            let gate = normed.matmul(&self.tensor(&name("mlp.gate_proj")).t()?)?;
+            let gate = if gemma { gelu(&gate)? } else { gate.silu()? };
+            let up = normed.matmul(&self.tensor(&name("mlp.up_proj")).t()?)?;
+            let mut branch = (gate * up)?.matmul(&self.tensor(&name("mlp.down_proj")).t()?)?;
+            if gemma {
+                branch = self.norm(&branch, &name("post_feedforward_layernorm"))?;
+            }
+            x = (x + branch)?;
+        }
+        let head = if variant.tied { embedding } else { self.tensor("lm_head") };
+        let logits = self.norm(&x, "model.norm")?.matmul(&head.t()?)?.reshape((time, config.vocabulary))?;
+        bend(logits, variant.logit_cap)
+    }
+
+    /// (time, query heads) of normed rows (time, width).
+    fn attend(&self, normed: &Tensor, layer: usize) -> candle_core::Result<Tensor> {
+        let config = &self.config;
+        let (time, width) = (normed.dim(0)?, config.head_width());
+        let (device, kind) = (normed.device(), normed.dtype());
+        let windowed = config.variant.is_windowed(layer);
+        let frequencies = frequencies(config, windowed);
         let angles: Vec<f64> =
             (0..time).flat_map(|position| frequencies.iter().map(move |f| position as f64 * f)).collect();
         let angles = Tensor::from_vec(angles, (time, width / 2), device)?;
         let (cosine, sine) = (angles.cos()?.to_dtype(kind)?, angles.sin()?.to_dtype(kind)?);
-        let mask: Vec<f32> =
-            (0..time * time).map(|at| if at % time > at / time { f32::NEG_INFINITY } else { 0.0 }).collect();
-        let mask = Tensor::from_vec(mask, (time, time), device)?.to_dtype(kind)?;
-
-        let mut x = embedding.index_select(&Tensor::new(ids, device)?, 0)?; // (time, width)
-        for layer in 0..config.layers {
-            let name = |part: &str| format!("model.layers.{layer}.{part}");
-            let normed = self.norm(&x, &name("input_layernorm"))?;
-            let project = |part: &str, heads: usize| {
-                let projected = normed.matmul(&self.tensor(&name(part)).t()?)?;
-                projected.reshape((time, heads, width))?.transpose(0, 1)?.contiguous()?.unsqueeze(0)
-            };
-            let q = project("self_attn.q_proj", config.heads)?; // (1, heads, time, head width)
-            let k = project("self_attn.k_proj", config.key_value_heads)?;
-            let v = project("self_attn.v_proj", config.key_value_heads)?;
-            let q = candle_nn::rotary_emb::rope_slow(&q, &cosine, &sine)?;
-            let k = candle_nn::rotary_emb::rope_slow(&k, &cosine, &sine)?;
-            let (k, v) = (self.repeat(&k, time)?, self.repeat(&v, time)?);
-            let scores = (q.matmul(&k.t()?)? / (width as f64).sqrt())?.broadcast_add(&mask)?;
-            let attended = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&v)?;
-            let attended = attended.squeeze(0)?.transpose(0, 1)?.contiguous()?.reshape((time, config.width))?;
-            x = (x + attended.matmul(&self.tensor(&name("self_attn.o_proj")).t()?)?)?;
-            let normed = self.norm(&x, &name("post_attention_layernorm"))?;
-            let gate = normed.matmul(&self.tensor(&name("mlp.gate_proj")).t()?)?.silu()?;
-            let up = normed.matmul(&self.tensor(&name("mlp.up_proj")).t()?)?;
-            x = (x + (gate * up)?.matmul(&self.tensor(&name("mlp.down_proj")).t()?)?)?;
-        }
-        self.norm(&x, "model.norm")?.matmul(&embedding.t()?)
+        let scoring = config.variant.scoring(layer, width);
+        let sees = |query: usize, key: usize| key <= query && query - key < scoring.window;
+        let mask = (0..time * time).map(|at| if sees(at / time, at % time) { 0.0 } else { f32::NEG_INFINITY });
+        let mask = Tensor::from_vec(mask.collect::<Vec<f32>>(), (time, time), device)?.to_dtype(kind)?;
+        let name = |part: &str| format!("model.layers.{layer}.self_attn.{part}");
+        let project = |part: &str, heads: usize| {
+            let mut projected = normed.matmul(&self.tensor(&name(&format!("{part}_proj"))).t()?)?;
+            if let Some(bias) = self.find(&name(&format!("{part}_proj.bias"))) {
+                projected = projected.broadcast_add(bias)?;
+            }
+            let mut heads = projected.reshape((time, heads, width))?;
+            if part != "v" && config.variant.family.has_head_norms() {
+                heads = self.norm(&heads, &name(&format!("{part}_norm")))?;
+            }
+            heads.transpose(0, 1)?.contiguous()?.unsqueeze(0)
+        };
+        let q = project("q", config.heads)?; // (1, heads, time, head width)
+        let k = project("k", config.key_value_heads)?;
+        let v = project("v", config.key_value_heads)?;
+        let q = candle_nn::rotary_emb::rope_slow(&q, &cosine, &sine)?;
+        let k = candle_nn::rotary_emb::rope_slow(&k, &cosine, &sine)?;
+        let (k, v) = (self.repeat(&k, time)?, self.repeat(&v, time)?);
+        let channels = config.variant.query_scale.unwrap_or(width as f64);
+        let scores = bend((q.matmul(&k.t()?)? / channels.sqrt())?, config.variant.score_cap)?.broadcast_add(&mask)?;
+        let attended = candle_nn::ops::softmax(&scores, D::Minus1)?.matmul(&v)?;
+        attended.squeeze(0)?.transpose(0, 1)?.contiguous()?.reshape((time, config.query_width()))
     }
 
     fn norm(&self, x: &Tensor, gain: &str) -> candle_core::Result<Tensor> {
         let square = (x.sqr()?.mean_keepdim(D::Minus1)? + self.config.norm_epsilon)?;
-        x.broadcast_div(&square.sqrt()?)?.broadcast_mul(self.tensor(gain))
+        // Gemma stores its gains less 1.
+        let gain = match self.config.variant.family.is_gemma() {
+            true => (self.tensor(gain) + 1.0)?,
+            false => self.tensor(gain).clone(),
+        };
+        x.broadcast_div(&square.sqrt()?)?.broadcast_mul(&gain)
     }
 
     /// (1, key heads, time, width) to (1, heads, time, width): each key head serves a run of query heads.
@@ -101,15 +140,30 @@ impl Decoder {
     }
 }
 
+/// cap * tanh(x / cap), where there is a cap.
+fn bend(x: Tensor, cap: Option<f64>) -> candle_core::Result<Tensor> {
+    match cap {
+        Some(cap) => (x / cap)?.tanh()? * cap,
+        None => Ok(x),
+    }
+}
+
+/// GELU in its tanh form; candle's own has six digits of its constants.
+fn gelu(x: &Tensor) -> candle_core::Result<Tensor> {
+    let inner = ((x + (x.powf(3.0)? * 0.044_715)?)? * (2.0 / std::f64::consts::PI).sqrt())?;
+    ((inner.tanh()? + 1.0)? * x)? * 0.5
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::data::random::Random;
     use crate::model::backward::{Scratch, backward};
     use crate::model::batch::Batch;
-    use crate::model::config::tests::tiny;
+    use crate::model::config::tests::{tiny, tiny_of};
     use crate::model::forward::{Activations, Prepared, forward};
     use crate::model::head::{self, Head, Target};
+    use crate::model::variant::FAMILIES;
 
     /// Sequences, and what they are to predict at some positions.
     type Rows = Vec<(Vec<u32>, Vec<(usize, Target)>)>;
@@ -158,7 +212,8 @@ mod tests {
     #[test]
     fn the_hand_written_step_agrees_with_candle() {
         let many = Config { vocabulary: 70, width: 64, heads: 4, key_value_heads: 4, feed_forward: 48, ..tiny() };
-        for config in [tiny(), Config { key_value_heads: 1, layers: 1, ..tiny() }, many] {
+        let organisms = [tiny(), Config { key_value_heads: 1, layers: 1, ..tiny() }, many];
+        for config in organisms.into_iter().chain(FAMILIES.map(tiny_of)) {
             let (weights, rows) = case(&config);
             let (logits, loss, gradient) = by_hand(&weights, &rows);
             let decoder = Decoder::new(&weights, &Device::Cpu, DType::F64).unwrap();

@@ -2,7 +2,7 @@
 
 use super::backward::{input_gradient, weight_gradient};
 use super::forward::{Prepared, take};
-use super::kernels::{View, cross_entropy, multiply_panels};
+use super::kernels::{View, cap, cap_backward, cross_entropy, multiply_panels};
 use super::weights::Weights;
 
 /// Rows of logits at a time.
@@ -21,35 +21,63 @@ pub struct Target {
 #[derive(Default)]
 pub struct Head {
     logits: Vec<f32>,
+    capped: Vec<f32>,
     /// (outputs, width): gradient of the hidden rows.
     pub d_hidden: Vec<f32>,
 }
 
 /// Weighted sum of the negative log-likelihood of the targets given `hidden` (outputs, width). With a `gradient`, its
-/// embedding part is added to, and `head.d_hidden` is the gradient of the hidden rows.
+/// part of the head is added to, and `head.d_hidden` is the gradient of the hidden rows.
 pub fn loss(
     weights: &Weights,
     prepared: &Prepared,
     hidden: &[f32],
     targets: &[Target],
     head: &mut Head,
+    gradient: Option<&mut [f32]>,
+) -> f64 {
+    let of_row = |row: usize, logits: &mut [f32]| {
+        let Target { id, weight } = targets[row];
+        f64::from(weight) * f64::from(cross_entropy(logits, id, weight))
+    };
+    loss_of_rows(weights, prepared, hidden, head, gradient, of_row)
+}
+
+/// Sum of any loss of logits: `of_row` gets the index of an output and its logits, gives the loss and leaves in the
+/// logits' place its gradient (nothing of use where no gradient is wanted). Otherwise as [`loss`].
+pub fn loss_of_rows(
+    weights: &Weights,
+    prepared: &Prepared,
+    hidden: &[f32],
+    head: &mut Head,
     mut gradient: Option<&mut [f32]>,
+    mut of_row: impl FnMut(usize, &mut [f32]) -> f64,
 ) -> f64 {
     let (width, vocabulary) = (weights.config.width, weights.config.vocabulary);
-    let embedding = (&weights.values[weights.layout.embedding.clone()], width);
-    let d_hidden = take(&mut head.d_hidden, targets.len() * width);
-    let blocks = targets.chunks(ROWS).zip(hidden.chunks(ROWS * width)).zip(d_hidden.chunks_mut(ROWS * width));
+    let matrix = (&weights.values[weights.layout.head.clone()], width);
+    let bound = weights.config.variant.logit_cap.map(|bound| bound as f32);
+    let Head { logits, capped, d_hidden } = head;
+    let d_hidden = take(d_hidden, hidden.len());
     let mut total = 0.0;
-    for ((targets, hidden), d_hidden) in blocks {
-        let logits = take(&mut head.logits, targets.len() * vocabulary);
-        multiply_panels(logits, vocabulary, View::rows(hidden, width), &prepared.head, targets.len(), false);
-        for (logits, target) in logits.chunks_exact_mut(vocabulary).zip(targets) {
-            total += f64::from(target.weight) * f64::from(cross_entropy(logits, target.id, target.weight));
+    let blocks = hidden.chunks(ROWS * width).zip(d_hidden.chunks_mut(ROWS * width));
+    for (block, (hidden, d_hidden)) in blocks.enumerate() {
+        let rows = hidden.len() / width;
+        let logits = take(logits, rows * vocabulary);
+        multiply_panels(logits, vocabulary, View::rows(hidden, width), &prepared.head, rows, false);
+        if let Some(bound) = bound {
+            cap(logits, bound);
+            take(capped, logits.len()).copy_from_slice(logits);
+        }
+        for (row, logits) in logits.chunks_exact_mut(vocabulary).enumerate() {
+            total += of_row(block * ROWS + row, logits);
         }
         if let Some(gradient) = &mut gradient {
+            if let Some(bound) = bound {
+                cap_backward(capped, logits, bound);
+            }
             let d_logits = (&*logits, vocabulary);
-            input_gradient(d_logits, embedding, d_hidden, false);
-            weight_gradient(d_logits, (hidden, width), &mut gradient[weights.layout.embedding.clone()]);
+            input_gradient(d_logits, matrix, d_hidden, false);
+            weight_gradient(d_logits, (hidden, width), &mut gradient[weights.layout.head.clone()]);
         }
     }
     total
@@ -61,4 +89,7 @@ pub fn logits(weights: &Weights, prepared: &Prepared, hidden: &[f32], logits: &m
     let rows = hidden.len() / width;
     let logits = take(logits, rows * vocabulary);
     multiply_panels(logits, vocabulary, View::rows(hidden, width), &prepared.head, rows, false);
+    if let Some(bound) = weights.config.variant.logit_cap {
+        cap(logits, bound as f32);
+    }
 }

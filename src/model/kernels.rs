@@ -4,10 +4,6 @@
 //! which vector unit computes it: a row's result is the same bits in any company, and the same on every machine that
 //! has a fused multiply-add (x86-64 with AVX2 or AVX-512, aarch64).
 
-mod product;
-
-pub use product::{Panels, View, multiply, multiply_panels};
-
 /// Defines a public function that runs `$body` compiled for the best vector unit at hand.
 macro_rules! dispatch {
     ($(#[$doc:meta])* $name:ident = $body:ident($($arg:ident: $kind:ty),*) $(-> $result:ty)?) => {
@@ -38,6 +34,14 @@ macro_rules! dispatch {
         }
     };
 }
+
+mod activation;
+mod attend;
+mod product;
+
+pub use activation::{geglu, geglu_backward, swiglu, swiglu_backward};
+pub use attend::{Cache, KEY_BLOCK, Scoring, attend, cap, cap_backward, causal_softmax, causal_softmax_backward};
+pub use product::{Panels, View, multiply, multiply_panels};
 
 /// The vector unit of this processor.
 #[cfg(target_arch = "x86_64")]
@@ -224,79 +228,6 @@ dispatch! {
 }
 
 #[inline(always)]
-fn swiglu_body<const FMA: bool>(gate_up: &[f32], activated: &mut [f32], width: usize) {
-    for (gate_up, activated) in gate_up.chunks_exact(2 * width).zip(activated.chunks_exact_mut(width)) {
-        let (gate, up) = gate_up.split_at(width);
-        for channel in 0..width {
-            activated[channel] = gate[channel] / (1.0 + exp::<FMA>(-gate[channel])) * up[channel];
-        }
-    }
-}
-dispatch! {
-    /// silu(gate) * up for rows `[gate | up]` of 2 `width` channels.
-    swiglu = swiglu_body(gate_up: &[f32], activated: &mut [f32], width: usize)
-}
-
-#[inline(always)]
-fn swiglu_backward_body<const FMA: bool>(gate_up: &[f32], d_activated: &[f32], d_gate_up: &mut [f32], width: usize) {
-    for (row, d) in d_activated.chunks_exact(width).enumerate() {
-        let (gate, up) = gate_up[row * 2 * width..][..2 * width].split_at(width);
-        let (d_gate, d_up) = d_gate_up[row * 2 * width..][..2 * width].split_at_mut(width);
-        for channel in 0..width {
-            let sigmoid = 1.0 / (1.0 + exp::<FMA>(-gate[channel]));
-            let silu = gate[channel] * sigmoid;
-            d_up[channel] = d[channel] * silu;
-            d_gate[channel] = d[channel] * up[channel] * (sigmoid + silu * (1.0 - sigmoid));
-        }
-    }
-}
-dispatch! {
-    /// Gradient of [`swiglu`], written to `d_gate_up`.
-    swiglu_backward = swiglu_backward_body(
-        gate_up: &[f32], d_activated: &[f32], d_gate_up: &mut [f32], width: usize)
-}
-
-#[inline(always)]
-fn causal_softmax_body<const FMA: bool>(scores: &mut [f32], time: usize, positions: &[u32], scale: f32) {
-    for (row, position) in scores.chunks_exact_mut(time).zip(positions) {
-        let (seen, hidden) = row.split_at_mut(*position as usize + 1);
-        seen.iter_mut().for_each(|score| *score *= scale);
-        let shift = maximum(seen);
-        let inverse = 1.0 / exp_in_place::<FMA>(seen, shift);
-        seen.iter_mut().for_each(|score| *score *= inverse);
-        hidden.fill(0.0);
-    }
-}
-dispatch! {
-    /// Softmax of `scale` * scores (queries, time) over the keys that each query may see: those up to its position.
-    causal_softmax = causal_softmax_body(scores: &mut [f32], time: usize, positions: &[u32], scale: f32)
-}
-
-#[inline(always)]
-fn causal_softmax_backward_body<const FMA: bool>(
-    probabilities: &[f32],
-    d: &mut [f32],
-    time: usize,
-    positions: &[u32],
-    scale: f32,
-) {
-    let rows = probabilities.chunks_exact(time).zip(d.chunks_exact_mut(time));
-    for ((p, d), position) in rows.zip(positions) {
-        let seen = *position as usize + 1;
-        let mean = dot::<FMA>(&p[..seen], &d[..seen]);
-        for (p, d) in p[..seen].iter().zip(&mut *d) {
-            *d = p * (*d - mean) * scale;
-        }
-        d[seen..].fill(0.0);
-    }
-}
-dispatch! {
-    /// Turns the gradient of the probabilities of [`causal_softmax`] into that of the scores, in place.
-    causal_softmax_backward = causal_softmax_backward_body(
-        probabilities: &[f32], d: &mut [f32], time: usize, positions: &[u32], scale: f32)
-}
-
-#[inline(always)]
 fn softmax_body<const FMA: bool>(row: &mut [f32], scale: f32) -> f32 {
     if scale != 1.0 {
         row.iter_mut().for_each(|value| *value *= scale);
@@ -323,85 +254,6 @@ fn cross_entropy_body<const FMA: bool>(logits: &mut [f32], target: u32, weight: 
 dispatch! {
     /// Negative log-likelihood of `target` under one row of logits, which become `weight` times its gradient.
     cross_entropy = cross_entropy_body(logits: &mut [f32], target: u32, weight: f32) -> f32
-}
-
-/// Keys and values of `length` tokens, as [`attend`] reads them: keys in blocks of 16 tokens, (blocks, channels, 16),
-/// zero where a block has no token; values (tokens, channels).
-#[derive(Clone, Copy)]
-pub struct Cache<'a> {
-    /// (blocks, channels, 16).
-    pub keys: &'a [f32],
-    /// (tokens, channels).
-    pub values: &'a [f32],
-    /// Tokens.
-    pub length: usize,
-}
-
-/// Tokens of a block of keys in a [`Cache`].
-pub const KEY_BLOCK: usize = LANES;
-
-#[inline(always)]
-fn attend_body<const FMA: bool>(
-    queries: &[f32],
-    caches: [Cache; 2],
-    channels: usize,
-    head_width: usize,
-    scores: &mut [f32],
-    out: &mut [f32],
-) {
-    let scale = 1.0 / (head_width as f32).sqrt();
-    let group = queries.len() / channels;
-    let heads = queries.chunks_exact(head_width).zip(out.chunks_exact_mut(head_width));
-    for (head, (query, out)) in heads.enumerate() {
-        let first = head / group * head_width;
-        let mut end = 0;
-        for cache in caches {
-            for (block, keys) in cache.keys.chunks_exact(channels * KEY_BLOCK).enumerate() {
-                let mut lanes = [0.0; KEY_BLOCK];
-                for (query, keys) in query.iter().zip(keys[first * KEY_BLOCK..].as_chunks::<KEY_BLOCK>().0) {
-                    for lane in 0..KEY_BLOCK {
-                        lanes[lane] = fused::<FMA>(*query, keys[lane], lanes[lane]);
-                    }
-                }
-                // What a block has beyond its last token is overwritten by the next cache, or ignored.
-                let place = &mut scores[end + block * KEY_BLOCK..][..KEY_BLOCK];
-                place.iter_mut().zip(lanes).for_each(|(score, lane)| *score = lane * scale);
-            }
-            end += cache.length;
-        }
-        let seen = &mut scores[..end];
-        let shift = maximum(seen);
-        let inverse = 1.0 / exp_in_place::<FMA>(seen, shift);
-        seen.iter_mut().for_each(|score| *score *= inverse);
-        let (blocks, rest) = out.as_chunks_mut::<LANES>();
-        let done = blocks.len() * LANES;
-        for (block, out) in blocks.iter_mut().enumerate() {
-            let mut lanes = [0.0; LANES];
-            let mut start = 0;
-            for cache in caches {
-                for (row, score) in cache.values.chunks_exact(channels).zip(&seen[start..]) {
-                    let value = &row[first + block * LANES..][..LANES];
-                    for lane in 0..LANES {
-                        lanes[lane] = fused::<FMA>(*score, value[lane], lanes[lane]);
-                    }
-                }
-                start += cache.length;
-            }
-            *out = lanes;
-        }
-        for (channel, out) in rest.iter_mut().enumerate() {
-            let values = caches.into_iter().flat_map(|cache| cache.values.chunks_exact(channels));
-            *out = values
-                .zip(&*seen)
-                .fold(0.0, |sum, (row, score)| fused::<FMA>(*score, row[first + done + channel], sum));
-        }
-    }
-}
-dispatch! {
-    /// Attention of one token's `queries` (all heads) over two caches, one after the other, each with `channels` key
-    /// channels. `scores` has a place for every token and a block more per cache.
-    attend = attend_body(
-        queries: &[f32], caches: [Cache; 2], channels: usize, head_width: usize, scores: &mut [f32], out: &mut [f32])
 }
 
 #[inline(always)]
@@ -479,7 +331,6 @@ dispatch! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::random::Random;
 
     #[test]
     fn exponential_is_accurate() {
@@ -490,49 +341,5 @@ mod tests {
             assert!((f64::from(*found) / exact - 1.0).abs() < 4e-7, "{found} {exact}");
         }
         assert!((f64::from(log_sum) - 80.0 - exact.iter().sum::<f64>().ln()).abs() < 1e-5);
-    }
-
-    #[test]
-    fn attention_does_not_see_how_the_cache_is_divided() {
-        let (mut random, channels, length) = (Random::new(5), 20, 37);
-        let mut noise = |count: usize| (0..count).map(|_| random.normal() as f32).collect::<Vec<_>>();
-        let (keys, values, queries) = (noise(length * channels), noise(length * channels), noise(2 * channels));
-        let blocks = |tokens: std::ops::Range<usize>| {
-            let mut blocks = vec![0.0; tokens.len().div_ceil(KEY_BLOCK) * KEY_BLOCK * channels];
-            for (place, token) in tokens.enumerate() {
-                for channel in 0..channels {
-                    let at = (place / KEY_BLOCK * channels + channel) * KEY_BLOCK + place % KEY_BLOCK;
-                    blocks[at] = keys[token * channels + channel];
-                }
-            }
-            blocks
-        };
-        let run = |cut: usize| {
-            let (first, second) = (blocks(0..cut), blocks(cut..length));
-            let caches = [
-                Cache { keys: &first, values: &values[..cut * channels], length: cut },
-                Cache { keys: &second, values: &values[cut * channels..], length: length - cut },
-            ];
-            let (mut scores, mut out) = (vec![0.0; length + 2 * KEY_BLOCK], vec![0.0; 2 * channels]);
-            attend(&queries, caches, channels, channels, &mut scores, &mut out);
-            out
-        };
-        assert_eq!(run(0), run(4));
-        assert_eq!(run(length), run(17));
-        // The definition, for the second of the two heads that share the keys.
-        let query = &queries[channels..];
-        let weights: Vec<f64> = keys
-            .chunks(channels)
-            .map(|key| {
-                let dot: f64 = key.iter().zip(query).map(|(k, q)| f64::from(*k) * f64::from(*q)).sum();
-                (dot / (channels as f64).sqrt()).exp()
-            })
-            .collect();
-        let total: f64 = weights.iter().sum();
-        for channel in 0..channels {
-            let exact: f64 =
-                (0..length).map(|token| weights[token] * f64::from(values[token * channels + channel])).sum();
-            assert!((f64::from(run(4)[channels + channel]) - exact / total).abs() < 1e-5);
-        }
     }
 }

@@ -4,15 +4,25 @@ pub mod alternatives;
 mod attention;
 pub mod backward;
 pub mod batch;
+mod block;
 pub mod chat;
+pub mod checkpoint;
 pub mod config;
 pub mod decoder;
 pub mod divergence;
+mod draw;
 pub mod forward;
 pub mod head;
+mod hugging_face;
 pub mod kernels;
+pub mod layout;
 pub mod likelihood;
+mod rotary;
 pub mod sample;
-pub mod surprise;
+pub mod tap;
 pub mod tokenizer;
+pub mod variant;
 pub mod weights;
+
+#[cfg(test)]
+mod gradient_tests;

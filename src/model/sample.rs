@@ -4,10 +4,13 @@ use std::rc::Rc;
 
 use super::alternatives::likeliest;
 use super::batch::Batch;
+use super::block::{Block, Branch, HeadNorm};
 use super::config::Config;
-use super::forward::{Activations, Prepared, forward, key_value_width, take};
+use super::draw::draw;
+use super::forward::{Activations, Prepared, embed, forward_edited, take};
 use super::head;
-use super::kernels::{Cache, KEY_BLOCK, View, attend, exponentials, multiply_panels, rms_norm, rotate, sum, swiglu};
+use super::kernels::{Cache, KEY_BLOCK, attend, rms_norm};
+use super::tap::{Change, Edit, Rows};
 use super::weights::Weights;
 use crate::data::random::Random;
 use crate::ensure;
@@ -85,13 +88,49 @@ pub fn sample(
     options: &SampleOptions,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Vec<Completion>> {
+    sample_steered(weights, prompts, options, &[], cancelled)
+}
+
+/// A change of the residual stream while a model answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Steering {
+    /// Which state, counted as in [`tap`](super::tap).
+    pub state: usize,
+    /// Whether it begins with the prompt; otherwise with the prompt's last token, from which the answer is drawn.
+    pub prompt: bool,
+    /// What happens to each token's row.
+    pub change: Change,
+}
+
+/// [`sample`] with changes of the residual stream.
+pub fn sample_steered(
+    weights: &Weights,
+    prompts: &[Prompt],
+    options: &SampleOptions,
+    steering: &[Steering],
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Vec<Completion>> {
     check(&weights.config, prompts, options)?;
+    for Steering { state, change, .. } in steering {
+        let layers = weights.config.layers;
+        ensure!(*state <= layers, "there is no state {} of the residual stream, the last is {}", state, layers);
+        let width = match change {
+            Change::Add(vector) => vector.len(),
+            Change::Remove(directions) => directions.iter().map(Vec::len).max().unwrap_or(weights.config.width),
+        };
+        ensure!(
+            width == weights.config.width,
+            "a direction has {} channels, the model {}",
+            width,
+            weights.config.width
+        );
+    }
     let mut completions: Vec<Option<Completion>> = vec![None; prompts.len()];
     if options.max_tokens == 0 {
         let empty = Completion { ids: vec![], logprobs: vec![], alternatives: vec![], finish: Finish::Length };
         return Ok(vec![empty; prompts.len()]);
     }
-    let mut sampler = Sampler::new(weights, options);
+    let mut sampler = Sampler::new(weights, options, steering);
     // Equal prompts stand together and are read once.
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by(|a, b| prompts[*a].ids.len().cmp(&prompts[*b].ids.len()).then(prompts[*a].ids.cmp(&prompts[*b].ids)));
@@ -219,6 +258,7 @@ struct Sampler<'a> {
     weights: &'a Weights,
     prepared: Prepared,
     options: &'a SampleOptions,
+    steering: &'a [Steering],
     activations: Activations,
     slots: Vec<Slot>,
     positions: Vec<u32>,
@@ -234,14 +274,18 @@ struct Sampler<'a> {
     gate_up: Vec<f32>,
     activated: Vec<f32>,
     scores: Vec<f32>,
+    last: Vec<u32>,
+    heads: HeadNorm,
+    branch: Branch,
 }
 
 impl<'a> Sampler<'a> {
-    fn new(weights: &'a Weights, options: &'a SampleOptions) -> Self {
+    fn new(weights: &'a Weights, options: &'a SampleOptions, steering: &'a [Steering]) -> Self {
         Sampler {
             weights,
             prepared: Prepared::new(weights),
             options,
+            steering,
             activations: Activations::default(),
             slots: Vec::new(),
             positions: Vec::new(),
@@ -257,13 +301,16 @@ impl<'a> Sampler<'a> {
             gate_up: Vec::new(),
             activated: Vec::new(),
             scores: Vec::new(),
+            last: Vec::new(),
+            heads: HeadNorm::default(),
+            branch: Branch::default(),
         }
     }
 
     /// Reads the prompts at these indices, each distinct one once; equal ones stand together.
     fn read(&mut self, prompts: &[Prompt], indices: &[usize]) -> Vec<Slot> {
         let config = &self.weights.config;
-        let width = key_value_width(config);
+        let width = 2 * config.key_width();
         let mut batch = Batch::default();
         let same: Vec<&[usize]> = indices.chunk_by(|a, b| prompts[*a].ids == prompts[*b].ids).collect();
         for group in &same {
@@ -274,7 +321,13 @@ impl<'a> Sampler<'a> {
         if same.is_empty() {
             return slots;
         }
-        forward(self.weights, &self.prepared, &batch, &mut self.activations);
+        let edit = |steering: &Steering| {
+            let marks = || (0..batch.ids.len()).map(|row| batch.outputs.binary_search(&row).is_ok()).collect();
+            let rows = if steering.prompt { Rows::All } else { Rows::Marked(marks()) };
+            Edit { state: steering.state, rows, change: steering.change.clone() }
+        };
+        let edits: Vec<Edit> = self.steering.iter().map(edit).collect();
+        forward_edited(self.weights, &self.prepared, &batch, &edits, &mut self.activations);
         let mut logits = Vec::new();
         head::logits(self.weights, &self.prepared, self.activations.hidden(), &mut logits);
         for ((group, bounds), logits) in same.iter().zip(batch.bounds.windows(2)).zip(logits.chunks(config.vocabulary))
@@ -330,133 +383,61 @@ impl<'a> Sampler<'a> {
     /// Reads the last token of every slot and leaves the logits that follow.
     fn step(&mut self) {
         let Weights { config, values, layout } = self.weights;
-        let (width, feed_forward, head_width) = (config.width, config.feed_forward, config.head_width());
-        let (key_value, half) = (key_value_width(config), head_width / 2);
+        let (width, query, key) = (config.width, config.query_width(), config.key_width());
         let (rows, epsilon) = (self.slots.len(), config.norm_epsilon as f32);
         let prepared = &self.prepared;
         self.positions.clear();
         self.positions.extend(self.slots.iter().map(|slot| (slot.prompt.length + slot.ids.len() - 1) as u32));
-        let embedding = &values[layout.embedding.clone()];
+        let end = self.positions.iter().max().map_or(0, |position| *position as usize + 1);
+        self.last.clear();
+        self.last.extend(self.slots.iter().map(|slot| slot.ids.last().expect("a slot that goes on has a token")));
         let stream = take(&mut self.stream, rows * width);
-        for (row, slot) in stream.chunks_exact_mut(width).zip(&self.slots) {
-            let id = *slot.ids.last().expect("a slot that goes on has a token") as usize;
-            row.copy_from_slice(&embedding[id * width..][..width]);
-        }
+        embed(config, &values[layout.embedding.clone()], &self.last, stream);
         let inverse = take(&mut self.inverse, rows);
         let normed = take(&mut self.normed, rows * width);
-        let queries = take(&mut self.queries, rows * width);
-        let keys_values = take(&mut self.keys_values, rows * key_value);
-        let attended = take(&mut self.attended, rows * width);
-        let gate_up = take(&mut self.gate_up, rows * 2 * feed_forward);
-        let activated = take(&mut self.activated, rows * feed_forward);
-        for (index, layer) in layout.layers.iter().enumerate() {
-            let panels = &prepared.layers[index];
-            rms_norm(stream, &values[layer.attention_norm.clone()], normed, inverse, epsilon);
-            multiply_panels(queries, width, View::rows(normed, width), &panels.query, rows, false);
-            multiply_panels(keys_values, key_value, View::rows(normed, width), &panels.key_value, rows, false);
-            let (cosine, sine) = (&prepared.cosine, &prepared.sine);
-            rotate(queries, width, config.heads, &self.positions, cosine, sine, half);
-            rotate(keys_values, key_value, config.key_value_heads, &self.positions, cosine, sine, half);
+        let queries = take(&mut self.queries, rows * query);
+        let keys_values = take(&mut self.keys_values, rows * 2 * key);
+        let attended = take(&mut self.attended, rows * query);
+        let gate_up = take(&mut self.gate_up, rows * 2 * config.feed_forward);
+        let activated = take(&mut self.activated, rows * config.feed_forward);
+        steer(self.steering, 0, stream, width);
+        for index in 0..config.layers {
+            let block = Block::new(self.weights, prepared, index, end);
+            rms_norm(stream, &block.panels.attention_gain, normed, inverse, epsilon);
+            block.queries(normed, &self.positions, queries, &mut self.heads);
+            block.keys_values(normed, &self.positions, keys_values, &mut self.heads);
             for (row, slot) in self.slots.iter_mut().enumerate() {
-                slot.layers[index].push(&keys_values[row * key_value..][..key_value]);
+                slot.layers[index].push(&keys_values[row * 2 * key..][..2 * key]);
                 let caches = [slot.prompt.layers[index].view(), slot.layers[index].view()];
                 let scores = take(&mut self.scores, caches[0].length + caches[1].length + 2 * KEY_BLOCK);
-                let own = row * width..(row + 1) * width;
-                attend(&queries[own.clone()], caches, key_value / 2, head_width, scores, &mut attended[own]);
+                let own = row * query..(row + 1) * query;
+                let (from, to) = (&queries[own.clone()], &mut attended[own]);
+                attend(from, caches, key, config.head_width(), block.scoring, scores, to);
             }
-            multiply_panels(stream, width, View::rows(attended, width), &panels.output, rows, true);
-            rms_norm(stream, &values[layer.feed_forward_norm.clone()], normed, inverse, epsilon);
-            multiply_panels(gate_up, 2 * feed_forward, View::rows(normed, width), &panels.gate_up, rows, false);
-            swiglu(gate_up, activated, feed_forward);
-            multiply_panels(stream, width, View::rows(activated, feed_forward), &panels.down, rows, true);
+            block.add_attention(attended, stream, &mut self.branch);
+            rms_norm(stream, &block.panels.feed_forward_gain, normed, inverse, epsilon);
+            block.feed_forward(normed, gate_up, activated);
+            block.add_feed_forward(activated, stream, &mut self.branch);
+            steer(self.steering, index + 1, stream, width);
         }
-        rms_norm(stream, &values[layout.norm.clone()], normed, inverse, epsilon);
+        rms_norm(stream, &prepared.gain, normed, inverse, epsilon);
         head::logits(self.weights, prepared, normed, &mut self.logits);
     }
 }
 
-/// Draws a token and gives its log-probability under the logits as they are.
-fn draw(
-    logits: &[f32],
-    options: &SampleOptions,
-    random: &mut Random,
-    row: &mut Vec<f32>,
-    candidates: &mut Vec<u32>,
-) -> (u32, f32) {
-    row.clear();
-    row.extend_from_slice(logits);
-    let log_total = exponentials(row, 1.0);
-    if options.temperature == 0.0 {
-        // Of equal logits, the first.
-        let best = (0..logits.len()).fold(0, |best, id| if logits[id] > logits[best] { id } else { best });
-        return (best as u32, logits[best] - log_total);
+fn steer(steering: &[Steering], state: usize, stream: &mut [f32], width: usize) {
+    for steering in steering.iter().filter(|steering| steering.state == state) {
+        stream.chunks_exact_mut(width).for_each(|row| steering.change.apply(row));
     }
-    if options.temperature != 1.0 {
-        row.copy_from_slice(logits);
-        exponentials(row, (1.0 / options.temperature) as f32);
-    }
-    let id = if options.top_p < 1.0 {
-        draw_nucleus(row, options.top_p, random, candidates)
-    } else {
-        draw_weighted(row, random)
-    };
-    (id, logits[id as usize] - log_total)
-}
-
-/// An index in proportion to the weights: first the block it lies in, then its place there.
-fn draw_weighted(weights: &[f32], random: &mut Random) -> u32 {
-    const BLOCK: usize = 64;
-    let total: f64 = weights.chunks(BLOCK).map(|block| f64::from(sum(block))).sum();
-    let mut left = random.uniform() * total;
-    let mut last = 0;
-    for (index, block) in weights.chunks(BLOCK).enumerate() {
-        let share = f64::from(sum(block));
-        if left >= share {
-            left -= share;
-            continue;
-        }
-        for (offset, weight) in block.iter().enumerate() {
-            if *weight > 0.0 {
-                last = index * BLOCK + offset;
-                left -= f64::from(*weight);
-                if left < 0.0 {
-                    return last as u32;
-                }
-            }
-        }
-    }
-    last as u32
-}
-
-/// An index among the likeliest that together have the share `top_p` (Holtzman et al. 2020).
-fn draw_nucleus(weights: &[f32], top_p: f64, random: &mut Random, candidates: &mut Vec<u32>) -> u32 {
-    candidates.clear();
-    candidates.extend(0..weights.len() as u32);
-    candidates.sort_unstable_by(|a, b| weights[*b as usize].total_cmp(&weights[*a as usize]).then(a.cmp(b)));
-    let weight = |id: &u32| f64::from(weights[*id as usize]);
-    let enough = top_p * candidates.iter().map(weight).sum::<f64>();
-    let mut reached = 0.0;
-    let count = candidates.iter().take_while(|id| {
-        let more = reached < enough;
-        reached += weight(id);
-        more
-    });
-    let count = count.count().max(1);
-    let chosen = &candidates[..count];
-    let mut left = random.uniform() * chosen.iter().map(weight).sum::<f64>();
-    for id in chosen {
-        left -= weight(id);
-        if left < 0.0 {
-            return *id;
-        }
-    }
-    chosen[count - 1]
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::config::tests::tiny;
+    use crate::model::kernels::exponentials;
+    use crate::model::variant::{FAMILIES, Family};
+    use crate::model::weights::tests::odd;
 
     fn model() -> Weights {
         let mut weights = Weights::initial(&tiny(), 21).unwrap();
@@ -488,26 +469,55 @@ mod tests {
         }
     }
 
-    #[test]
-    fn logprobs_are_those_of_reading_the_whole() {
-        let weights = model();
+    /// Checks the log-probabilities of sampling against those of reading the whole at once.
+    fn check_logprobs(weights: &Weights, steering: &[Steering]) {
         let options = SampleOptions { max_tokens: 10, stop: vec![], ..SampleOptions::default() };
         let prompts = prompts(3);
-        let prepared = Prepared::new(&weights);
-        for (prompt, completion) in prompts.iter().zip(sample(&weights, &prompts, &options, &|| false).unwrap()) {
+        let prepared = Prepared::new(weights);
+        let sampled = sample_steered(weights, &prompts, &options, steering, &|| false).unwrap();
+        for (prompt, completion) in prompts.iter().zip(sampled) {
             let whole = [prompt.ids.as_slice(), &completion.ids].concat();
             let mut batch = Batch::default();
             batch.push(&whole, prompt.ids.len() - 1..whole.len() - 1);
+            let edit = |steering: &Steering| {
+                let first = if steering.prompt { 0 } else { prompt.ids.len() - 1 };
+                let marks = (0..whole.len()).map(|row| row >= first).collect();
+                Edit { state: steering.state, rows: Rows::Marked(marks), change: steering.change.clone() }
+            };
+            let edits: Vec<Edit> = steering.iter().map(edit).collect();
             let mut activations = Activations::default();
-            forward(&weights, &prepared, &batch, &mut activations);
+            forward_edited(weights, &prepared, &batch, &edits, &mut activations);
             let mut logits = Vec::new();
-            head::logits(&weights, &prepared, activations.hidden(), &mut logits);
+            head::logits(weights, &prepared, activations.hidden(), &mut logits);
             for ((row, id), logprob) in logits.chunks_mut(37).zip(&completion.ids).zip(&completion.logprobs) {
                 let logit = row[*id as usize];
                 let expected = logit - exponentials(row, 1.0);
                 assert!((logprob - expected).abs() < 1e-4, "{logprob} {expected}");
             }
         }
+    }
+
+    #[test]
+    fn logprobs_are_those_of_reading_the_whole() {
+        check_logprobs(&model(), &[]);
+        for family in FAMILIES {
+            check_logprobs(&odd(family, 5), &[]);
+        }
+    }
+
+    #[test]
+    fn steered_logprobs_are_those_of_reading_the_whole_edited() {
+        let weights = odd(Family::Gemma2, 6);
+        let vector: Vec<f32> = (0..24).map(|channel| (channel as f32 - 11.0) / 5.0).collect();
+        let direction: Vec<f32> = (0..24).map(|channel| if channel % 6 == 0 { 0.5 } else { 0.0 }).collect();
+        for (state, prompt) in [(0, true), (1, false), (1, true), (2, false)] {
+            let add = Steering { state, prompt, change: Change::Add(vector.clone()) };
+            let remove = Steering { state, prompt, change: Change::Remove(vec![direction.clone()]) };
+            check_logprobs(&weights, &[add, remove]);
+        }
+        let nowhere = Steering { state: 3, prompt: true, change: Change::Add(vector) };
+        let options = SampleOptions::default();
+        assert!(sample_steered(&weights, &prompts(1), &options, &[nowhere], &|| false).is_err());
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::lab::{Call as LabCall, Event, Lab, Stage};
 use crate::model::chat::encode_rows;
 use crate::model::config::Config;
 use crate::model::tokenizer;
+use crate::model::variant::Variant;
 use crate::model::weights::Weights;
 use crate::script::declaration::{Call, Primitive};
 use crate::store::Key;
@@ -85,6 +86,7 @@ fn run(lab: &Lab, call: &Call, _: (), options: Options) -> Result<Model> {
         context: 160,
         rope_theta: 10_000.0,
         norm_epsilon: 1e-5,
+        variant: Variant::default(),
     };
     // The world is part of what is learned: another text in one of its files is another training.
     let inputs = json!({ "world": Digest::of(words.join(" ").as_bytes()), "first": world.documents(200, 0, &Priors::default()) });

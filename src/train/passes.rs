@@ -43,8 +43,6 @@ pub struct Worker {
     pub head: Head,
     /// Buffers of a divergence.
     pub divergence: Divergence,
-    /// A block of logits.
-    pub logits: Vec<f32>,
     /// Negative log-likelihood of each target.
     pub surprises: Vec<f32>,
 }

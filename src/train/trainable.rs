@@ -8,7 +8,8 @@ use super::optimizer::Adam;
 use super::options::{Method, Options};
 use crate::data::random::Random;
 use crate::error::Result;
-use crate::model::weights::{NamedTensor, Weights};
+use crate::model::layout::NamedTensor;
+use crate::model::weights::Weights;
 
 /// Weights, and adapters where those are trained.
 pub struct Trainable<'a> {

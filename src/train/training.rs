@@ -117,7 +117,15 @@ impl<'a> Training<'a> {
         let prepared_start = needs_start(objective).then(|| Prepared::new(start));
         let origin = prepared_start.as_ref().map(|prepared| Start { weights: start, prepared });
 
-        let outcome = Source::new(objective.loss, rows, &objective.rejected, origin)?;
+        objective.loss.check(start.config.layers)?;
+        let mut outcome = Source::new(objective.loss, rows, &objective.rejected, origin)?;
+        objective.edits.iter().try_for_each(|edit| edit.check(start))?;
+        ensure!(
+            objective.edits.is_empty() || !matches!(objective.loss, Loss::Kl { .. } | Loss::Representation { .. }),
+            "`{}` of the outcome rows cannot be trained with changes of the residual stream", objective.loss.name();
+            help: "train the outcome rows by `sft`, and compare with the start in a term"
+        );
+        outcome.edits = &objective.edits;
         check_rows(start, &objective.rejected)?;
         ensure!(!outcome.units.is_empty() || options.epochs == 0, "no row has an assistant message to train on");
         let mut random = Random::stream(options.seed, &[0xF17]);
@@ -126,6 +134,7 @@ impl<'a> Training<'a> {
         let mut streams = 0;
         let mut others = |name: &str, loss: Loss, rows: &'a [Example], rejected: &'a [Example]| -> Result<Rows<'a>> {
             check_rows(start, rows).and(check_rows(start, rejected)).map_err(|error| error.context(name))?;
+            loss.check(start.config.layers)?;
             let source = Source::new(loss, rows, rejected, origin)?;
             if source.units.is_empty() {
                 return Err(nothing(name));

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::direction::{add_multiple, dot, norm};
 use super::{Penalty, Term};
 use crate::model::kernels::{View, multiply};
-use crate::model::weights::NamedTensor;
+use crate::model::layout::NamedTensor;
 
 /// How overlap is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
