@@ -4,6 +4,7 @@ use super::batch::{Cycle, Plan};
 use super::checkpoint::{Progress, State, run_digest};
 use super::fit::Trained;
 use super::guard::{Guard, check_changed};
+use super::lora::Lora;
 use super::objective::direction::{add_multiple, dot, norm};
 use super::objective::grad_project::project;
 use super::objective::l2_start::distance;
@@ -232,6 +233,11 @@ impl<'a> Training<'a> {
     /// The weights now.
     pub fn weights(&self) -> &Weights {
         &self.model.weights
+    }
+
+    /// The adapters now, where those are trained.
+    pub fn lora(&self) -> Option<&Lora> {
+        self.model.lora()
     }
 
     /// Number of trained values: the length of the directions that objectives can use.
@@ -473,9 +479,12 @@ impl Run<'_> {
         let amount = source.amount(batches);
         let mut total = 0.0;
         for (place, batch) in batches.iter().enumerate() {
+            if let (0, Some(gradient)) = (place, &mut gradient) {
+                self.passes.exchange_gradient(gradient);
+            }
             total += source.run(self.passes, self.weights, self.origin, batch, amount, gradient.is_some());
             match &mut gradient {
-                Some(gradient) if place == 0 => self.passes.take_gradient(gradient),
+                Some(gradient) if place == 0 => self.passes.exchange_gradient(gradient),
                 Some(gradient) => add(gradient, self.passes.gradient()),
                 None => {}
             }
