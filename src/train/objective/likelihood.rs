@@ -29,8 +29,7 @@ pub type Weigh<'a> = dyn Fn(&Unit, Surprises, &mut [Target]) -> f64 + 'a;
 /// wanted.
 pub fn run(
     worker: &mut Worker,
-    weights: &Weights,
-    prepared: &Prepared,
+    (weights, prepared): (&Weights, &Prepared),
     units: &[&Unit],
     edits: &[StreamEdit],
     scale: f64,

@@ -199,7 +199,7 @@ impl<'a> Source<'a> {
         gradient: Option<&mut [f32]>,
     ) -> f64 {
         let mut by_likelihood = |gradient: Option<&mut [f32]>, weigh: &likelihood::Weigh| {
-            likelihood::run(worker, weights, prepared, units, self.edits, scale, gradient, weigh)
+            likelihood::run(worker, (weights, prepared), units, self.edits, scale, gradient, weigh)
         };
         match self.loss {
             Loss::Sft => {
