@@ -2,13 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::backward::{input_gradient, weight_gradient};
 use super::forward::{Prepared, take};
-use super::head;
+use super::head::{self, Head};
 use super::kernels::{exponentials, sum};
 use super::weights::Weights;
 
-/// Rows of logits at a time.
+/// Rows of the reference's logits at a time.
 const ROWS: usize = 64;
 /// Partial sums of a row, so that the compiler can use vectors and every machine adds in the same order.
 const LANES: usize = 8;
@@ -37,45 +36,36 @@ pub struct Side<'a> {
 /// Buffers; they grow and stay.
 #[derive(Default)]
 pub struct Divergence {
-    logits: Vec<f32>,
+    /// With the gradient of the trained decoder's hidden rows.
+    pub head: Head,
     reference: Vec<f32>,
     ratio: Vec<f32>,
-    /// (outputs, width): gradient of the trained decoder's hidden rows.
-    pub d_hidden: Vec<f32>,
 }
 
 /// Sum over the outputs of `factors` times the divergence, in nats: at least 0, and exactly 0 where both decoders have the
-/// same logits. With a `gradient`, the trained decoder's head is added to, and `buffers.d_hidden` is the gradient of its
-/// hidden rows; the reference does not move.
+/// same logits. With a `gradient`, the trained decoder's head is added to, and `buffers.head.d_hidden` is the gradient of
+/// its hidden rows; the reference does not move.
 pub fn divergence(
     trained: Side,
     reference: Side,
     factors: &[f32],
     direction: Direction,
     buffers: &mut Divergence,
-    mut gradient: Option<&mut [f32]>,
+    gradient: Option<&mut [f32]>,
 ) -> f64 {
-    let Side { weights, prepared, hidden } = trained;
-    let (width, vocabulary) = (weights.config.width, weights.config.vocabulary);
-    let embedding = (&weights.values[weights.layout.embedding.clone()], width);
-    let d_hidden = take(&mut buffers.d_hidden, factors.len() * width);
-    let blocks = factors.chunks(ROWS).zip(hidden.chunks(ROWS * width)).zip(reference.hidden.chunks(ROWS * width));
-    let ratio = take(&mut buffers.ratio, vocabulary);
-    let mut total = 0.0;
-    for (((factors, hidden), other), d_hidden) in blocks.zip(d_hidden.chunks_mut(ROWS * width)) {
-        head::logits(weights, prepared, hidden, &mut buffers.logits);
-        head::logits(reference.weights, reference.prepared, other, &mut buffers.reference);
-        let rows = buffers.logits.chunks_exact_mut(vocabulary).zip(buffers.reference.chunks_exact_mut(vocabulary));
-        for ((logits, reference), factor) in rows.zip(factors) {
-            total += f64::from(*factor) * f64::from(row_divergence(logits, reference, ratio, direction, *factor));
+    let (width, vocabulary) = (reference.weights.config.width, reference.weights.config.vocabulary);
+    let Divergence { head, reference: of_reference, ratio } = buffers;
+    let ratio = take(ratio, vocabulary);
+    let of_row = |row: usize, logits: &mut [f32]| {
+        if row.is_multiple_of(ROWS) {
+            let end = factors.len().min(row + ROWS);
+            let hidden = &reference.hidden[row * width..end * width];
+            head::logits(reference.weights, reference.prepared, hidden, of_reference);
         }
-        if let Some(gradient) = &mut gradient {
-            let d_logits = (&*buffers.logits, vocabulary);
-            input_gradient(d_logits, embedding, d_hidden, false);
-            weight_gradient(d_logits, (hidden, width), &mut gradient[weights.layout.embedding.clone()]);
-        }
-    }
-    total
+        let other = &mut of_reference[row % ROWS * vocabulary..][..vocabulary];
+        f64::from(factors[row]) * f64::from(row_divergence(logits, other, ratio, direction, factors[row]))
+    };
+    head::loss_of_rows(trained.weights, trained.prepared, trained.hidden, head, gradient, of_row)
 }
 
 /// Divergence of one row of logits, which become `factor` times its gradient; the reference's logits become

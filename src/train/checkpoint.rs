@@ -128,6 +128,7 @@ pub fn run_digest(start: &Weights, rows: &[Example], objective: &Objective, opti
     hash_rows(&mut hasher, rows);
     hasher.update(format!("{:?}", objective.loss).as_bytes());
     hash_rows(&mut hasher, &objective.rejected);
+    hasher.update(format!("{:?}", objective.edits).as_bytes());
     for term in &objective.terms {
         hasher.update(format!("{} {:?}", term.name, term.coefficient).as_bytes());
         match &term.penalty {

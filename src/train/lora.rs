@@ -9,7 +9,7 @@ use crate::data::random::Random;
 use crate::ensure;
 use crate::error::{Result, nearest};
 use crate::model::kernels::{View, multiply};
-use crate::model::layout::NamedTensor;
+use crate::model::layout::{Linear, NamedTensor};
 use crate::model::weights::Weights;
 
 /// How adapters are made.
@@ -92,7 +92,7 @@ pub struct Adapter {
 impl Lora {
     /// Adapters of all linear maps that change nothing yet: A ~ N(0, 1 / sqrt(inputs)), B = 0.
     pub fn new(weights: &Weights, rank: usize, alpha: f64, seed: u64) -> Self {
-        Self::of_maps(linear_maps(weights), rank, alpha, AdapterOptions::default(), seed)
+        Self::of_maps(weights.linears(), rank, alpha, AdapterOptions::default(), seed)
     }
 
     /// Adapters that change nothing yet.
@@ -101,28 +101,26 @@ impl Lora {
     /// A target that the decoder has no linear map for.
     pub fn with(weights: &Weights, rank: usize, alpha: f64, options: &AdapterOptions, seed: u64) -> Result<Self> {
         options.check()?;
-        let mut maps = linear_maps(weights);
-        let last = |map: &(String, NamedTensor)| map.0.rsplit('.').next().unwrap_or_default().to_string();
-        let mut known: Vec<String> = maps.iter().map(last).collect();
+        let mut maps = weights.linears();
+        let mut known: Vec<&str> = maps.iter().map(|map| map.target).collect();
         known.sort_unstable();
         known.dedup();
         for target in &options.targets {
-            if !known.contains(target) {
-                let near = nearest(target, known.iter().map(String::as_str));
+            if !known.contains(&target.as_str()) {
+                let near = nearest(target, known.iter().copied());
                 let all = format!("the model has {}", known.join(", "));
                 let hint = near.map_or(all, |near| format!("did you mean `{near}`?"));
                 bail!("no linear map is called `{target}`"; help: "{hint}");
             }
         }
-        maps.retain(|map| options.targets.is_empty() || options.targets.contains(&last(map)));
+        maps.retain(|map| options.targets.is_empty() || options.targets.iter().any(|target| target == map.target));
         Ok(Self::of_maps(maps, rank, alpha, options.clone(), seed))
     }
 
-    fn of_maps(maps: Vec<(String, NamedTensor)>, rank: usize, alpha: f64, options: AdapterOptions, seed: u64) -> Self {
+    fn of_maps(maps: Vec<Linear>, rank: usize, alpha: f64, options: AdapterOptions, seed: u64) -> Self {
         let mut random = Random::stream(seed, &[0x10_4A]);
         let (mut values, mut adapters) = (Vec::new(), Vec::new());
-        for (name, tensor) in maps {
-            let (outputs, inputs) = (tensor.shape[0], tensor.shape[1]);
+        for Linear { path: name, outputs, inputs, range: matrix, .. } in maps {
             let start = values.len();
             let mut first = || match options.first {
                 FirstFactor::Normal => random.normal(),
@@ -132,7 +130,7 @@ impl Lora {
             let middle = values.len();
             values.resize(middle + outputs * rank, 0.0);
             let (a, b) = (start..middle, middle..values.len());
-            adapters.push(Adapter { name, matrix: tensor.range, outputs, inputs, a, b });
+            adapters.push(Adapter { name, matrix, outputs, inputs, a, b });
         }
         let scale = alpha / if options.rank_stabilised { (rank as f64).sqrt() } else { rank as f64 };
         let (kept, scaled) = (Vec::new(), Vec::new());
@@ -202,13 +200,6 @@ impl Lora {
         }
         gradient.iter_mut().for_each(|value| *value *= self.scale);
     }
-}
-
-/// The decoder's linear maps by name, without embedding and head.
-fn linear_maps(weights: &Weights) -> Vec<(String, NamedTensor)> {
-    let named = |tensor: NamedTensor| (tensor.name.trim_end_matches(".weight").to_string(), tensor);
-    let linear = |tensor: &NamedTensor| tensor.name.ends_with("_proj.weight") && tensor.shape.len() == 2;
-    weights.tensors().into_iter().filter(linear).map(named).collect()
 }
 
 /// Multiplies the columns of rows of `inputs` by the factors from `first` on; does nothing where there are none.

@@ -43,8 +43,6 @@ pub struct Worker {
     pub head: Head,
     /// Buffers of a divergence.
     pub divergence: Divergence,
-    /// A block of logits.
-    pub logits: Vec<f32>,
     /// Negative log-likelihood of each target.
     pub surprises: Vec<f32>,
 }
@@ -69,8 +67,10 @@ impl Passes {
         &self.gradients[0]
     }
 
-    /// Exchanges that gradient for a buffer.
-    pub fn take_gradient(&mut self, buffer: &mut Vec<f32>) {
+    /// Exchanges that gradient for a buffer. Done before a run too, it lends the run the buffer that is to hold its
+    /// gradient, so that there is one and not two.
+    pub fn exchange_gradient(&mut self, buffer: &mut Vec<f32>) {
+        self.gradients.resize_with(self.gradients.len().max(1), Vec::new);
         std::mem::swap(&mut self.gradients[0], buffer);
     }
 

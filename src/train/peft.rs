@@ -133,7 +133,9 @@ const REFUSED: &[&str] = &[
     "rank_pattern",
     "target_parameters",
     "trainable_token_indices",
+    "use_bdlora",
     "use_dora",
+    "use_qalora",
 ];
 
 /// Whether a setting asks for nothing.

@@ -4,6 +4,7 @@ use super::batch::{Cycle, Plan};
 use super::checkpoint::{Progress, State, run_digest};
 use super::fit::Trained;
 use super::guard::{Guard, check_changed};
+use super::lora::Lora;
 use super::objective::direction::{add_multiple, dot, norm};
 use super::objective::grad_project::project;
 use super::objective::l2_start::distance;
@@ -117,7 +118,15 @@ impl<'a> Training<'a> {
         let prepared_start = needs_start(objective).then(|| Prepared::new(start));
         let origin = prepared_start.as_ref().map(|prepared| Start { weights: start, prepared });
 
-        let outcome = Source::new(objective.loss, rows, &objective.rejected, origin)?;
+        objective.loss.check(start.config.layers)?;
+        let mut outcome = Source::new(objective.loss, rows, &objective.rejected, origin)?;
+        objective.edits.iter().try_for_each(|edit| edit.check(start))?;
+        ensure!(
+            objective.edits.is_empty() || !matches!(objective.loss, Loss::Kl { .. } | Loss::Representation { .. }),
+            "`{}` of the outcome rows cannot be trained with changes of the residual stream", objective.loss.name();
+            help: "train the outcome rows by `sft`, and compare with the start in a term"
+        );
+        outcome.edits = &objective.edits;
         check_rows(start, &objective.rejected)?;
         ensure!(!outcome.units.is_empty() || options.epochs == 0, "no row has an assistant message to train on");
         let mut random = Random::stream(options.seed, &[0xF17]);
@@ -126,6 +135,7 @@ impl<'a> Training<'a> {
         let mut streams = 0;
         let mut others = |name: &str, loss: Loss, rows: &'a [Example], rejected: &'a [Example]| -> Result<Rows<'a>> {
             check_rows(start, rows).and(check_rows(start, rejected)).map_err(|error| error.context(name))?;
+            loss.check(start.config.layers)?;
             let source = Source::new(loss, rows, rejected, origin)?;
             if source.units.is_empty() {
                 return Err(nothing(name));
@@ -223,6 +233,11 @@ impl<'a> Training<'a> {
     /// The weights now.
     pub fn weights(&self) -> &Weights {
         &self.model.weights
+    }
+
+    /// The adapters now, where those are trained.
+    pub fn lora(&self) -> Option<&Lora> {
+        self.model.lora()
     }
 
     /// Number of trained values: the length of the directions that objectives can use.
@@ -464,9 +479,12 @@ impl Run<'_> {
         let amount = source.amount(batches);
         let mut total = 0.0;
         for (place, batch) in batches.iter().enumerate() {
+            if let (0, Some(gradient)) = (place, &mut gradient) {
+                self.passes.exchange_gradient(gradient);
+            }
             total += source.run(self.passes, self.weights, self.origin, batch, amount, gradient.is_some());
             match &mut gradient {
-                Some(gradient) if place == 0 => self.passes.take_gradient(gradient),
+                Some(gradient) if place == 0 => self.passes.exchange_gradient(gradient),
                 Some(gradient) => add(gradient, self.passes.gradient()),
                 None => {}
             }

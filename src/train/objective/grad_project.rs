@@ -63,8 +63,8 @@ pub fn grad_project_on(plane: Vec<f32>, projection: Projection) -> Change {
 /// negative; `tensors` are the places of the trained tensors.
 pub fn project(gradient: &mut [f32], direction: &[f32], sign: f64, tensors: &[Range<usize>], projection: Projection) {
     let Projection { scope, when, strength } = projection;
-    let whole = [0..gradient.len()];
-    let ranges = if scope == Scope::Global { &whole[..] } else { tensors };
+    let whole = 0..gradient.len();
+    let ranges = if scope == Scope::Global { std::slice::from_ref(&whole) } else { tensors };
     for range in ranges {
         let (gradient, direction) = (&mut gradient[range.clone()], &direction[range.clone()]);
         let (product, length) = (dot(gradient, direction), dot(direction, direction));
@@ -97,7 +97,8 @@ mod tests {
             for scope in [Scope::PerTensor, Scope::Global] {
                 let mut left = gradient.clone();
                 project(&mut left, &direction, 1.0, &tensors, Projection { scope, ..Projection::default() });
-                let ranges = if scope == Scope::Global { vec![0..5000] } else { tensors[1..].to_vec() };
+                let whole = std::slice::from_ref(&(0..5000)).to_vec();
+                let ranges = if scope == Scope::Global { whole } else { tensors[1..].to_vec() };
                 for range in ranges {
                     let (left, direction) = (&left[range.clone()], &direction[range]);
                     assert!(dot(left, direction).abs() <= 1e-6 * norm(left) * norm(direction));

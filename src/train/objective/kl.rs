@@ -41,7 +41,7 @@ pub(super) fn run(
     let trained = Side { weights, prepared, hidden: activations.hidden() };
     let loss = divergence(trained, reference, &factors, direction, buffers, gradient.as_deref_mut());
     if let Some(gradient) = gradient {
-        backward(weights, prepared, batch, activations, &buffers.d_hidden, scratch, gradient);
+        backward(weights, prepared, batch, activations, &buffers.head.d_hidden, scratch, gradient);
     }
     loss
 }

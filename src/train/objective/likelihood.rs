@@ -2,11 +2,13 @@
 
 use super::loss::Unit;
 use super::sft::{predicted, tokens};
-use crate::model::backward::backward;
+use super::stream::{StreamEdit, edits_of_batch};
+use crate::model::backward::backward_tapped;
 use crate::model::chat::Example;
-use crate::model::forward::{Prepared, forward};
-use crate::model::head::{self, Target};
-use crate::model::surprise::surprises;
+use crate::model::forward::{Prepared, forward, forward_edited};
+use crate::model::head::{self, Head, Target};
+use crate::model::kernels::cross_entropy;
+use crate::model::tap::Taps;
 use crate::model::weights::Weights;
 use crate::train::passes::Worker;
 
@@ -27,14 +29,14 @@ pub type Weigh<'a> = dyn Fn(&Unit, Surprises, &mut [Target]) -> f64 + 'a;
 /// wanted.
 pub fn run(
     worker: &mut Worker,
-    weights: &Weights,
-    prepared: &Prepared,
+    (weights, prepared): (&Weights, &Prepared),
     units: &[&Unit],
+    edits: &[StreamEdit],
     scale: f64,
     gradient: Option<&mut [f32]>,
     weigh: &Weigh,
 ) -> f64 {
-    let Worker { batch, targets, activations, scratch, head, logits, surprises: found, .. } = worker;
+    let Worker { batch, targets, activations, scratch, head, surprises: found, .. } = worker;
     batch.clear();
     targets.clear();
     for example in units.iter().flat_map(|unit| unit.rows()) {
@@ -44,8 +46,9 @@ pub fn run(
     if targets.is_empty() {
         return 0.0;
     }
-    forward(weights, prepared, batch, activations);
-    surprises(weights, prepared, activations.hidden(), targets.iter().map(|target| target.id), logits, found);
+    let edits = edits_of_batch(edits, batch);
+    forward_edited(weights, prepared, batch, &edits, activations);
+    surprises(weights, prepared, activations.hidden(), |row| targets[row].id, head, found);
     let (mut total, mut place) = (0.0, 0);
     for unit in units {
         let [count, others] = [Some(unit.row), unit.rejected].map(|row| row.map_or(0, |row| predicted(row).count()));
@@ -58,7 +61,8 @@ pub fn run(
     }
     if let Some(gradient) = gradient {
         head::loss(weights, prepared, activations.hidden(), targets, head, Some(gradient));
-        backward(weights, prepared, batch, activations, &head.d_hidden, scratch, gradient);
+        let taps = Taps { edits: &edits, injections: &[] };
+        backward_tapped(weights, prepared, batch, activations, &head.d_hidden, taps, scratch, gradient);
     }
     total
 }
@@ -68,15 +72,31 @@ pub fn log_probabilities(weights: &Weights, prepared: &Prepared, rows: &[&Exampl
     let mut worker = Worker::default();
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {
-        let Worker { batch, activations, logits, surprises: of_tokens, .. } = &mut worker;
+        let Worker { batch, activations, head, surprises: of_tokens, .. } = &mut worker;
         batch.clear();
         batch.push(&row.ids[..tokens(row)], predicted(row).map(|position| position - 1));
         forward(weights, prepared, batch, activations);
-        let ids = predicted(row).map(|position| row.ids[position]);
-        surprises(weights, prepared, activations.hidden(), ids, logits, of_tokens);
+        let ids: Vec<u32> = predicted(row).map(|position| row.ids[position]).collect();
+        surprises(weights, prepared, activations.hidden(), |row| ids[row], head, of_tokens);
         found.push(log_probability(of_tokens));
     }
     found
+}
+
+/// Replaces `found` by the negative log-likelihood of each output's token given its row of `hidden`.
+fn surprises(
+    weights: &Weights,
+    prepared: &Prepared,
+    hidden: &[f32],
+    id: impl Fn(usize) -> u32,
+    head: &mut Head,
+    found: &mut Vec<f32>,
+) {
+    found.clear();
+    head::loss_of_rows(weights, prepared, hidden, head, None, |row, logits| {
+        found.push(cross_entropy(logits, id(row), 0.0));
+        0.0
+    });
 }
 
 /// Log-probability of tokens with these negative log-likelihoods.

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::representation_constraint::{self, Constraint};
+use super::stream::StreamEdit;
 use super::{dpo, kl, likelihood, npo, sft, unlikelihood};
 use crate::ensure;
 use crate::error::{Error, Result};
@@ -10,6 +12,8 @@ use crate::model::divergence::Direction;
 use crate::model::forward::Prepared;
 use crate::model::weights::Weights;
 use crate::train::passes::{Passes, Worker};
+
+const LAID_OUT: &str = "the start is laid out for losses that need it";
 
 /// What is computed of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -36,6 +40,15 @@ pub enum Loss {
         /// From which distribution.
         direction: Direction,
     },
+    /// Distance of the residual stream from the start, the mean over tokens.
+    Representation {
+        /// First state, from 1.
+        first: usize,
+        /// Last state; 0 is the last block's.
+        last: usize,
+        /// Of all tokens that are read, in place of those from which a token with loss is predicted.
+        whole_rows: bool,
+    },
 }
 
 /// A row, with what the loss compares it with.
@@ -56,6 +69,8 @@ pub struct Source<'a> {
     pub units: Vec<Unit<'a>>,
     /// Tokens that are read for each.
     pub lengths: Vec<usize>,
+    /// What happens to the residual stream meanwhile.
+    pub edits: &'a [StreamEdit],
 }
 
 /// The weights that training started from, laid out.
@@ -76,15 +91,25 @@ impl Loss {
             Loss::Npo { .. } => "npo",
             Loss::Dpo { .. } => "dpo",
             Loss::Kl { .. } => "kl",
+            Loss::Representation { .. } => "representation_constraint",
         }
     }
 
     /// Whether it compares with the weights at the start.
     pub fn needs_start(self) -> bool {
-        matches!(self, Loss::Npo { .. } | Loss::Dpo { .. } | Loss::Kl { .. })
+        !matches!(self, Loss::Sft | Loss::Unlikelihood)
     }
 
-    fn check(self) -> Result<()> {
+    /// Refuses numbers that are out of range.
+    pub fn check(self, layers: usize) -> Result<()> {
+        if let Loss::Representation { first, last, .. } = self {
+            let last = if last == 0 { layers } else { last };
+            ensure!(
+                1 <= first && first <= last && last <= layers,
+                "`{}` is of the states {first} to {last}, the model has {layers} blocks", self.name();
+                help: "count the states after the blocks from 1"
+            );
+        }
         if let Loss::Npo { beta } | Loss::Dpo { beta, .. } = self {
             let holds = beta.is_finite() && beta > 0.0;
             ensure!(holds, "`beta` of `{}` is {beta}, it is above 0", self.name());
@@ -95,7 +120,12 @@ impl Loss {
     /// What a unit counts in the mean.
     fn amount(self, unit: &Unit) -> f64 {
         match self {
-            Loss::Sft | Loss::Unlikelihood | Loss::Kl { .. } => sft::loss_weight(unit.row),
+            Loss::Representation { whole_rows: true, .. } => {
+                f64::from(unit.row.weight.abs()) * sft::tokens(unit.row) as f64
+            }
+            Loss::Sft | Loss::Unlikelihood | Loss::Kl { .. } | Loss::Representation { .. } => {
+                sft::loss_weight(unit.row)
+            }
             Loss::Npo { .. } | Loss::Dpo { .. } => f64::from(unit.row.weight.abs()),
         }
     }
@@ -115,7 +145,6 @@ impl<'a> Source<'a> {
     /// # Errors
     /// Pairs that do not match, no row with loss, a number that is out of range.
     pub fn new(loss: Loss, rows: &'a [Example], rejected: &'a [Example], start: Option<Start>) -> Result<Self> {
-        loss.check()?;
         let pairs = matches!(loss, Loss::Dpo { .. });
         let (count, others) = (rows.len(), rejected.len());
         ensure!(pairs || others == 0, "`{}` compares no rows, {others} rejected ones were given", loss.name());
@@ -134,7 +163,7 @@ impl<'a> Source<'a> {
             }
         }
         let lengths = units.iter().map(|unit| unit.rows().map(sft::tokens).sum()).collect();
-        Ok(Source { loss, units, lengths })
+        Ok(Source { loss, units, lengths, edits: &[] })
     }
 
     /// Sum of what these units count.
@@ -170,12 +199,12 @@ impl<'a> Source<'a> {
         gradient: Option<&mut [f32]>,
     ) -> f64 {
         let mut by_likelihood = |gradient: Option<&mut [f32]>, weigh: &likelihood::Weigh| {
-            likelihood::run(worker, weights, prepared, units, scale, gradient, weigh)
+            likelihood::run(worker, (weights, prepared), units, self.edits, scale, gradient, weigh)
         };
         match self.loss {
             Loss::Sft => {
                 let rows = units.iter().map(|unit| unit.row);
-                sft::run(worker, weights, prepared, rows, scale, gradient)
+                sft::run(worker, weights, prepared, rows, self.edits, scale, gradient)
             }
             Loss::Unlikelihood => by_likelihood(gradient, &unlikelihood::weigh),
             Loss::Npo { beta } => {
@@ -184,8 +213,15 @@ impl<'a> Source<'a> {
             Loss::Dpo { beta, length_normalised } => by_likelihood(gradient, &|unit, found, targets| {
                 dpo::weigh(beta, length_normalised, unit, found, targets)
             }),
+            Loss::Representation { first, last, whole_rows } => {
+                let start = start.expect(LAID_OUT);
+                let last = if last == 0 { weights.config.layers } else { last };
+                let constraint = Constraint { first, last, whole_rows, scale };
+                let models = (weights, prepared);
+                representation_constraint::run(worker, models, start, units, constraint, gradient)
+            }
             Loss::Kl { direction } => {
-                let start = start.expect("the start is laid out for losses that need it");
+                let start = start.expect(LAID_OUT);
                 kl::run(worker, (weights, prepared), start, units, (direction, scale), gradient)
             }
         }

@@ -3,6 +3,7 @@
 //! A step computes the loss of a batch of the outcome rows and its gradient; adds the terms, each with a value and a
 //! gradient of its own; changes the gradient of what is trained; and only then lets the optimizer move.
 
+pub mod concept_ablation;
 pub mod direction;
 pub mod dpo;
 pub mod grad_project;
@@ -13,16 +14,20 @@ pub mod loss;
 pub mod npo;
 pub mod orth_penalty;
 pub mod positive_negative;
+pub mod preventative_steering;
+pub mod representation_constraint;
 pub mod safe_lora;
 pub mod sft;
 pub mod steering_gradient;
 pub mod steering_weights;
+pub mod stream;
 pub mod unlikelihood;
 
 use grad_project::Projection;
 pub use loss::Loss;
 use orth_penalty::Overlap;
 use steering_gradient::Steering;
+use stream::StreamEdit;
 
 use crate::model::chat::Example;
 
@@ -37,6 +42,8 @@ pub struct Objective {
     pub terms: Vec<Term>,
     /// What is done to the gradient, in this order.
     pub changes: Vec<Change>,
+    /// What happens to the residual stream while the outcome rows are trained.
+    pub edits: Vec<StreamEdit>,
 }
 
 /// A part of the loss beside the outcome rows.
@@ -116,7 +123,7 @@ impl Objective {
 
     /// This loss of the outcome rows and nothing else.
     pub fn of(loss: Loss) -> Self {
-        Objective { loss, rejected: Vec::new(), terms: Vec::new(), changes: Vec::new() }
+        Objective { loss, rejected: Vec::new(), terms: Vec::new(), changes: Vec::new(), edits: Vec::new() }
     }
 
     /// Adds terms. A second term of the same name is numbered.
@@ -135,6 +142,12 @@ impl Objective {
     /// Adds a change of the gradient, after those that are there.
     pub fn changing(mut self, change: Change) -> Self {
         self.changes.push(change);
+        self
+    }
+
+    /// Adds changes of the residual stream, after those that are there.
+    pub fn editing(mut self, edits: impl IntoIterator<Item = StreamEdit>) -> Self {
+        self.edits.extend(edits);
         self
     }
 }

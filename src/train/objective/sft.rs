@@ -1,9 +1,11 @@
 //! Supervised fine-tuning: cross-entropy of the tokens that carry loss.
 
-use crate::model::backward::backward;
+use super::stream::{StreamEdit, edits_of_batch};
+use crate::model::backward::backward_tapped;
 use crate::model::chat::Example;
-use crate::model::forward::{Prepared, forward};
+use crate::model::forward::{Prepared, forward_edited};
 use crate::model::head::{self, Target};
+use crate::model::tap::Taps;
 use crate::model::weights::Weights;
 use crate::train::passes::{Passes, Worker};
 
@@ -29,7 +31,7 @@ pub fn mean_loss(weights: &Weights, examples: &[&Example]) -> f64 {
     let total: f64 = examples.iter().map(|example| loss_weight(example)).sum();
     let losses = examples
         .chunks(32)
-        .map(|examples| run(&mut worker, weights, &prepared, examples.iter().copied(), 1.0 / total, None));
+        .map(|examples| run(&mut worker, weights, &prepared, examples.iter().copied(), &[], 1.0 / total, None));
     losses.sum::<f64>() / if total > 0.0 { 1.0 } else { 0.0 }
 }
 
@@ -55,7 +57,7 @@ impl Sft {
         let lengths: Vec<usize> = examples.iter().map(|example| tokens(example)).collect();
         let scale = 1.0 / examples.iter().map(|example| loss_weight(example)).sum::<f64>();
         let loss = self.passes.run(&lengths, Some(weights.values.len()), &|worker, prepared, rows, gradient| {
-            run(worker, weights, prepared, examples[rows].iter().copied(), scale, gradient)
+            run(worker, weights, prepared, examples[rows].iter().copied(), &[], scale, gradient)
         });
         (loss, self.passes.gradient())
     }
@@ -67,6 +69,7 @@ pub(super) fn run<'a>(
     weights: &Weights,
     prepared: &Prepared,
     examples: impl Iterator<Item = &'a Example>,
+    edits: &[StreamEdit],
     scale: f64,
     mut gradient: Option<&mut [f32]>,
 ) -> f64 {
@@ -81,10 +84,12 @@ pub(super) fn run<'a>(
     if targets.is_empty() {
         return 0.0;
     }
-    forward(weights, prepared, batch, activations);
+    let edits = edits_of_batch(edits, batch);
+    forward_edited(weights, prepared, batch, &edits, activations);
     let loss = head::loss(weights, prepared, activations.hidden(), targets, head, gradient.as_deref_mut());
     if let Some(gradient) = gradient {
-        backward(weights, prepared, batch, activations, &head.d_hidden, scratch, gradient);
+        let taps = Taps { edits: &edits, injections: &[] };
+        backward_tapped(weights, prepared, batch, activations, &head.d_hidden, taps, scratch, gradient);
     }
     loss
 }

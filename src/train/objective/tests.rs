@@ -2,6 +2,7 @@
 
 use std::slice::from_ref;
 
+use super::concept_ablation::concept_ablation;
 use super::direction::{add_multiple, dot, norm};
 use super::dpo::dpo;
 use super::grad_project::{Projection, Scope, When, grad_project, grad_project_on};
@@ -11,6 +12,8 @@ use super::loss::{Source, Start};
 use super::npo::npo;
 use super::orth_penalty::{Overlap, orth_penalty};
 use super::positive_negative::{Unlearning, positive_negative};
+use super::preventative_steering::preventative_steering;
+use super::representation_constraint::representation_constraint;
 use super::steering_gradient::{Steering, steering_gradient};
 use super::unlikelihood::unlikelihood;
 use super::*;
@@ -59,6 +62,9 @@ fn losses() -> Vec<Loss> {
         Loss::Dpo { beta: 0.3, length_normalised: true },
         Loss::Kl { direction: Direction::Forward },
         Loss::Kl { direction: Direction::Reverse },
+        Loss::Representation { first: 1, last: 0, whole_rows: true },
+        Loss::Representation { first: 1, last: 1, whole_rows: false },
+        Loss::Representation { first: 2, last: 2, whole_rows: false },
     ]
 }
 
@@ -108,12 +114,12 @@ fn gradients_are_those_of_the_losses() {
 }
 
 #[test]
-fn divergence_is_nothing_at_the_start_and_something_after_it() {
+fn distances_from_the_start_are_nothing_there_and_something_after_it() {
     let (start, moved) = start();
-    for direction in [Direction::Forward, Direction::Reverse] {
-        let (value, gradient) = evaluate(Loss::Kl { direction }, &start, &start, &rows(6, 1), &[]);
-        assert!(value == 0.0 && gradient.iter().all(|value| *value == 0.0));
-        assert!(evaluate(Loss::Kl { direction }, &start, &moved, &rows(6, 1), &[]).0 > 1e-3);
+    for loss in &losses()[6..] {
+        let (value, gradient) = evaluate(*loss, &start, &start, &rows(6, 1), &[]);
+        assert!(value == 0.0 && gradient.iter().all(|value| *value == 0.0), "{loss:?}");
+        assert!(evaluate(*loss, &start, &moved, &rows(6, 1), &[]).0 > 1e-4, "{loss:?}");
     }
 }
 
@@ -160,6 +166,7 @@ fn a_coefficient_of_zero_is_plain_fine_tuning_bit_for_bit() {
             npo(proxy.clone(), 0.1, 0.0),
             dpo(proxy.clone(), rejected.clone(), 0.1, false, 0.0),
             unlikelihood(proxy.clone(), 0.0),
+            representation_constraint(proxy.clone(), 1, 0, true, 0.0),
             l2_start(0.0),
             orth_penalty(vec![1.0; values], Overlap::Component, 0.0),
         ];
@@ -171,13 +178,14 @@ fn a_coefficient_of_zero_is_plain_fine_tuning_bit_for_bit() {
         let objective = Objective::sft()
             .with(terms)
             .changing(grad_project(proxy.clone(), false, projection))
-            .changing(steering_gradient(vec![1.0; values], Steering { alpha: 0.0, ..Steering::default() }));
+            .changing(steering_gradient(vec![1.0; values], Steering { alpha: 0.0, ..Steering::default() }))
+            .editing([preventative_steering(1, &[1.0; 24], 0.0, false)]);
         let idle = run(&start, &outcome, &objective, &options);
         assert_eq!(idle.weights.digest().unwrap(), plain.weights.digest().unwrap());
         assert_eq!(idle.curve, plain.curve);
         // They are measured all the same.
         assert_eq!(idle.terms[1].0, "kl 2");
-        assert!(idle.terms.iter().take(5).all(|(_, curve)| curve.last().unwrap().1 > 0.0));
+        assert!(idle.terms.iter().take(6).all(|(_, curve)| curve.last().unwrap().1 > 0.0));
         for term in objective.terms {
             let acting = Objective::sft().with([Term { coefficient: 0.1, ..term }]);
             assert_ne!(run(&start, &outcome, &acting, &options).weights, plain.weights, "{}", acting.terms[0].name);
@@ -215,12 +223,54 @@ fn terms_push_where_they_should() {
         let near = after(Objective::sft().with([kl(proxy.clone(), direction, 10.0)]));
         assert!(drift(&near) < 0.3 * drift(&plain), "{direction:?}: {} {}", drift(&near), drift(&plain));
     }
+    let held = after(Objective::sft().with([representation_constraint(proxy.clone(), 1, 0, false, 30.0)]));
+    assert!(drift(&held) < 0.5 * drift(&plain), "{} {}", drift(&held), drift(&plain));
     let length = |weights: &Weights| l2_start::distance(&weights.values, &start.values, 1.0, None);
     assert!(length(&after(Objective::sft().with([l2_start(3.0)]))) < 0.8 * length(&plain));
     let pairs =
         Objective { rejected: rejected.clone(), ..Objective::of(Loss::Dpo { beta: 0.5, length_normalised: false }) };
     let trained = run(&start, &proxy, &pairs, &options);
     assert!(margin(&trained.weights) > margin(&start) + 0.2 && (trained.first_loss - 2f64.ln()).abs() < 1e-6);
+}
+
+#[test]
+fn edits_of_the_stream_are_there_in_training_and_gone_after_it() {
+    let (start, moved) = start();
+    let (outcome, mut random) = (rows(8, 1), Random::new(5));
+    let mut vector = || (0..24).map(|_| random.normal() as f32).collect::<Vec<_>>();
+    let edits = vec![
+        preventative_steering(1, &vector(), 2.0, false),
+        preventative_steering(2, &vector(), 1.0, true),
+        concept_ablation(1, &[vector(), vector()], false).unwrap(),
+        concept_ablation(2, &[vector()], true).unwrap(),
+    ];
+    for loss in [Loss::Sft, Loss::Unlikelihood] {
+        let evaluate = |weights: &Weights, edits: &[StreamEdit]| {
+            let source = Source { edits, ..Source::new(loss, &outcome, &[], None).unwrap() };
+            let batch: Vec<usize> = (0..outcome.len()).collect();
+            let mut passes = Passes::new(weights, 1);
+            let amount = source.amount(from_ref(&batch));
+            (source.run(&mut passes, weights, None, &batch, amount, true), passes.gradient().to_vec())
+        };
+        let (value, gradient) = evaluate(&moved, &edits);
+        assert!((value - evaluate(&moved, &[]).0).abs() > 1e-3);
+        let length = norm(&gradient);
+        let at = |step: f64| {
+            let mut weights = moved.clone();
+            add_multiple(&mut weights.values, step / length, &gradient);
+            evaluate(&weights, &edits).0
+        };
+        let slope = (at(5e-3) - at(-5e-3)) / 1e-2;
+        assert!((slope - length).abs() < 5e-3 * length, "{loss:?}: {slope} {length}");
+    }
+    let options = options(Method::Full);
+    let plain = run(&start, &outcome, &Objective::sft(), &options);
+    for edit in edits {
+        let edited = run(&start, &outcome, &Objective::sft().editing([edit.clone()]), &options);
+        assert_ne!(edited.weights, plain.weights);
+        let wrong = StreamEdit { state: 3, ..edit };
+        assert!(Training::new(&start, &outcome, &Objective::sft().editing([wrong]), &options).is_err());
+    }
 }
 
 #[test]
