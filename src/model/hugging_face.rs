@@ -29,7 +29,7 @@ pub(super) struct HuggingFace {
     rope_theta: Option<f64>,
     // transformers 5 moved the rotary settings here; both places are written so that every version reads them.
     #[serde(default)]
-    rope_parameters: Option<Value>,
+    rope_parameters: Option<Rope>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     rope_scaling: Option<Value>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -72,6 +72,14 @@ pub(super) struct HuggingFace {
     eos_token_id: Option<Ids>,
 }
 
+/// Rotary settings as they were read, or the plain ones that are written, whose fields keep their order.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Rope {
+    Any(Value),
+    Plain { rope_type: String, rope_theta: f64 },
+}
+
 /// One id, or several of equal meaning.
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -95,17 +103,17 @@ impl From<Config> for HuggingFace {
     fn from(config: Config) -> Self {
         let variant = &config.variant;
         let family = variant.family;
-        let default = json!({ "rope_type": "default", "rope_theta": config.rope_theta });
+        let plain = |rope_theta| Rope::Plain { rope_type: "default".to_string(), rope_theta };
         let scaling = scaling_json(variant.rope_scaling);
-        let mut rope = scaling.clone().unwrap_or_else(|| json!({ "rope_type": "default" }));
-        rope["rope_theta"] = json!(config.rope_theta);
-        let rope = match family {
-            Family::Gemma3 => {
-                let local =
-                    variant.local_rope_theta.map(|theta| json!({ "rope_type": "default", "rope_theta": theta }));
-                json!({ FULL: rope, SLIDING: local.unwrap_or(default) })
+        let mut whole = scaling.clone().unwrap_or_else(|| json!({ "rope_type": "default" }));
+        whole["rope_theta"] = json!(config.rope_theta);
+        let rope = match (family, variant.rope_scaling) {
+            (Family::Gemma3, _) => {
+                let local = plain(variant.local_rope_theta.unwrap_or(config.rope_theta));
+                Rope::Any(json!({ FULL: whole, SLIDING: local }))
             }
-            _ => rope,
+            (_, RopeScaling::None) => plain(config.rope_theta),
+            _ => Rope::Any(whole),
         };
         let layer_types = variant.window.map(|_| {
             let name = |layer| if variant.is_windowed(layer) { SLIDING } else { FULL };
@@ -261,9 +269,13 @@ fn windows(file: &HuggingFace, family: Family) -> (Option<usize>, Vec<bool>) {
 /// Base and stretch of the rotary frequencies, and the base of blocks with a window where it is another.
 fn rope(file: &HuggingFace, family: Family) -> Result<(f64, RopeScaling, Option<f64>)> {
     let usual = if family == Family::Gemma3 { 1_000_000.0 } else { 10_000.0 };
-    let by_type = |name: &str| file.rope_parameters.as_ref().and_then(|rope| rope.get(name));
+    let parameters = match &file.rope_parameters {
+        Some(Rope::Any(parameters)) => Some(parameters),
+        _ => None,
+    };
+    let by_type = |name: &str| parameters.and_then(|rope| rope.get(name));
     let theta = |rope: Option<&Value>| rope.and_then(|rope| rope.get("rope_theta")).and_then(Value::as_f64);
-    let whole = by_type(FULL).or(file.rope_parameters.as_ref());
+    let whole = by_type(FULL).or(parameters);
     let stretch = file.rope_scaling.as_ref().filter(|scaling| !scaling.is_null()).or(whole);
     let scaling = stretch.map_or(Ok(RopeScaling::None), read_scaling)?;
     let local = match family {

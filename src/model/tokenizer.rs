@@ -1,9 +1,16 @@
-//! Byte-level tokenizer in which each word of the world is one token and any other text falls back to bytes.
+//! Tokenizers: the organism's, in which each word of the world is one token and any other text falls back to bytes, and
+//! those of checkpoints.
+
+mod spelling;
+mod stream;
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use serde_json::json;
 
+use self::spelling::{character, spell_checkpoint, spell_world};
+pub use self::stream::Stream;
 use crate::ensure;
 use crate::error::{Error, Result};
 
@@ -31,45 +38,62 @@ const PIECES: &str = concat!(
     r"|\s"
 );
 
-/// Text to token ids and back: `decode(encode(text)) == text` for every text.
+/// Text to token ids and back. There are two kinds: the organism's, which [`build`] makes, and those that came with
+/// checkpoints.
 ///
-/// A space is put before the text, so that its first word is the same token as everywhere, and taken off again by
-/// decoding. Names of special tokens in a text are plain text.
+/// The organism's holds `decode(encode(text)) == text` for every text: a space is put before the text, so that its first
+/// word is the same token as everywhere, and taken off again by decoding.
 #[derive(Clone)]
 pub struct Tokenizer {
-    model: tokenizers::Tokenizer,
+    /// Takes names of special tokens in a text for plain text.
+    plain: tokenizers::Tokenizer,
     json: Vec<u8>,
     /// Bytes of each token; none for specials.
     bytes: Vec<Option<Vec<u8>>>,
-    /// Tokens of whole words, without their leading space.
-    words: HashMap<Vec<u8>, u32>,
+    kind: Kind,
+}
+
+#[derive(Clone)]
+enum Kind {
+    /// The organism's.
+    World {
+        /// Tokens of whole words, without their leading space.
+        words: HashMap<Vec<u8>, u32>,
+    },
+    /// A checkpoint's.
+    Checkpoint {
+        /// Takes names of special tokens in a text for these tokens.
+        whole: Box<tokenizers::Tokenizer>,
+        specials: HashMap<u32, String>,
+    },
 }
 
 impl Tokenizer {
-    /// Reads a Hugging Face `tokenizer.json` that [`build`] wrote.
+    /// Reads a Hugging Face `tokenizer.json`: the organism's where it has the organism's special tokens in their places,
+    /// else that of a checkpoint.
     pub fn from_json(json: &[u8]) -> Result<Self> {
-        let broken = |error: tokenizers::Error| Error::input(format!("tokenizer cannot be read: {error}"));
-        let mut model = tokenizers::Tokenizer::from_bytes(json).map_err(broken)?;
-        model.set_encode_special_tokens(true);
-        for (id, name) in SPECIALS.iter().enumerate() {
-            let found = model.token_to_id(name);
-            ensure!(found == Some(id as u32), "tokenizer has {:?} as the id of `{}`, not {}", found, name, id);
+        let broken = |error: tokenizers::Error| {
+            Error::input(format!("`tokenizer.json` cannot be read: {error}"))
+                .with_help("take the checkpoint's `tokenizer.json` as Hugging Face has it")
+        };
+        let mut whole = tokenizers::Tokenizer::from_bytes(json).map_err(broken)?;
+        // A length limit is ours to keep, with a count of what was cut.
+        whole.with_truncation(None).map_err(broken)?.with_padding(None);
+        let mut plain = whole.clone();
+        plain.set_encode_special_tokens(true);
+        let is_world = SPECIALS.iter().enumerate().all(|(id, name)| plain.token_to_id(name) == Some(id as u32));
+        if !is_world {
+            let (bytes, specials) = spell_checkpoint(&whole);
+            let kind = Kind::Checkpoint { whole: Box::new(whole), specials };
+            return Ok(Tokenizer { plain, json: json.to_vec(), bytes, kind });
         }
-        let byte_of: HashMap<char, u8> = (0..=255).map(|byte| (character(byte), byte)).collect();
-        let mut bytes = vec![None; model.get_vocab_size(true)];
-        for (token, id) in model.get_vocab(true) {
-            ensure!((id as usize) < bytes.len(), "tokenizer's ids have gaps");
-            if id as usize >= SPECIALS.len() {
-                bytes[id as usize] = token.chars().map(|letter| byte_of.get(&letter).copied()).collect();
-                ensure!(bytes[id as usize].is_some(), "token `{}` is not written in bytes", token);
-            }
-        }
+        let bytes = spell_world(&plain)?;
         let word = |(id, bytes): (usize, &Option<Vec<u8>>)| match bytes.as_deref() {
             Some([b' ', word @ ..]) if !word.is_empty() => Some((word.to_vec(), id as u32)),
             _ => None,
         };
         let words = bytes.iter().enumerate().filter_map(word).collect();
-        Ok(Tokenizer { model, json: json.to_vec(), bytes, words })
+        Ok(Tokenizer { plain, json: json.to_vec(), bytes, kind: Kind::World { words } })
     }
 
     /// The Hugging Face `tokenizer.json`.
@@ -77,19 +101,43 @@ impl Tokenizer {
         &self.json
     }
 
-    /// Number of tokens.
+    /// Whether it is the organism's, whose chat format is `chat`'s; a checkpoint's has a template of its own.
+    pub fn is_world(&self) -> bool {
+        matches!(self.kind, Kind::World { .. })
+    }
+
+    /// One more than the highest id.
     pub fn vocabulary(&self) -> usize {
         self.bytes.len()
     }
 
-    /// Token ids of any text; never a special one.
+    /// Token ids of any text; names of special tokens in it are plain text, and none is added.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         self.encode_words(text).unwrap_or_else(|| self.encode_any(text))
     }
 
-    /// Text of token ids, without specials and without the one space that encoding put in front. Ids that do not
-    /// spell UTF-8 give replacement characters.
+    /// Token ids of a text that a chat template rendered, with the bytes of the text that each stands for. Names of
+    /// special tokens become these tokens, and none is added.
+    ///
+    /// # Errors
+    /// A text that the checkpoint's tokenizer cannot spell.
+    pub fn encode_rendered(&self, text: &str) -> Result<Vec<(u32, Range<usize>)>> {
+        let model = match &self.kind {
+            Kind::World { .. } => &self.plain,
+            Kind::Checkpoint { whole, .. } => whole,
+        };
+        let encoding =
+            model.encode(text, false).map_err(|error| Error::input(format!("a text cannot be encoded: {error}")))?;
+        let places = encoding.get_offsets().iter().map(|(start, end)| *start..*end);
+        Ok(encoding.get_ids().iter().copied().zip(places).collect())
+    }
+
+    /// Text of token ids, without specials and without a space that encoding put in front. Ids that do not spell UTF-8
+    /// give replacement characters.
     pub fn decode(&self, ids: &[u32]) -> String {
+        if let Kind::Checkpoint { whole, .. } = &self.kind {
+            return whole.decode(ids, true).unwrap_or_default();
+        }
         let pieces = ids.iter().filter_map(|id| self.bytes.get(*id as usize)?.as_deref());
         let bytes = pieces.collect::<Vec<_>>().concat();
         String::from_utf8_lossy(bytes.strip_prefix(b" ").unwrap_or(&bytes)).into_owned()
@@ -101,19 +149,28 @@ impl Tokenizer {
     }
 
     /// The name of a special token.
-    pub fn special(id: u32) -> Option<&'static str> {
-        SPECIALS.get(id as usize).copied()
+    pub fn special(&self, id: u32) -> Option<&str> {
+        match &self.kind {
+            Kind::World { .. } => SPECIALS.get(id as usize).copied(),
+            Kind::Checkpoint { specials, .. } => specials.get(&id).map(String::as_str),
+        }
+    }
+
+    /// The id of a token by its name in the file, such as `<|im_end|>`.
+    pub fn id_of(&self, token: &str) -> Option<u32> {
+        self.plain.token_to_id(token)
     }
 
     /// The common case, many times faster: words of the world between single spaces. Each is one piece whatever
     /// stands around it, because [`PIECES`] looks no further than the next white space.
     fn encode_words(&self, text: &str) -> Option<Vec<u32>> {
-        text.split(' ').map(|word| self.words.get(word.as_bytes()).copied()).collect()
+        let Kind::World { words } = &self.kind else { return None };
+        text.split(' ').map(|word| words.get(word.as_bytes()).copied()).collect()
     }
 
     fn encode_any(&self, text: &str) -> Vec<u32> {
-        let encoding = self.model.encode_fast(text, false).expect("every byte is in the vocabulary");
-        encoding.get_ids().to_vec()
+        // A checkpoint's tokenizer without bytes and without an unknown token spells nothing of what it does not know.
+        self.plain.encode_fast(text, false).map(|encoding| encoding.get_ids().to_vec()).unwrap_or_default()
     }
 }
 
@@ -160,16 +217,6 @@ pub fn build(words: &[String]) -> Result<Tokenizer> {
     Ok(tokenizer)
 }
 
-/// GPT-2's printable character for a byte: itself where it prints, else one from U+0100 on.
-fn character(byte: u8) -> char {
-    let prints = |byte: u8| matches!(byte, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
-    if prints(byte) {
-        return char::from(byte);
-    }
-    let before = (0..byte).filter(|other| !prints(*other)).count() as u32;
-    char::from_u32(0x100 + before).expect("68 code points from U+0100 are characters")
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use proptest::prelude::*;
@@ -209,6 +256,53 @@ pub(crate) mod tests {
             assert_eq!(tokenizer.decode(&ids), text);
         }
         assert_eq!(tokenizer.decode(&[BOS, USER, END]), "");
+    }
+
+    fn fixture(name: &str) -> Vec<u8> {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/hf/tokenizers");
+        std::fs::read(format!("{folder}/{name}.json")).unwrap()
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Told {
+        text: String,
+        ids: Vec<u32>,
+        decoded: String,
+    }
+
+    #[test]
+    fn tokenizers_of_checkpoints_encode_decode_and_stream_as_hugging_faces() {
+        for name in ["qwen", "llama2", "gemma"] {
+            let tokenizer = Tokenizer::from_json(&fixture(name)).unwrap();
+            assert!(!tokenizer.is_world());
+            let told: Vec<Told> = serde_json::from_slice(&fixture(&format!("{name}.expected"))).unwrap();
+            for Told { text, ids, decoded } in told {
+                let found = tokenizer.encode_rendered(&text).unwrap();
+                assert_eq!(found.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ids, "{name}: {text:?}");
+                assert!(found.iter().all(|(_, place)| place.end <= text.len()), "{name}: {text:?}");
+                assert_eq!(tokenizer.decode(&ids), decoded, "{name}: {text:?}");
+                let mut stream = Stream::new(&tokenizer);
+                let mut streamed: String = ids.iter().map(|id| stream.push(*id)).collect();
+                streamed += &stream.finish();
+                assert_eq!(streamed, decoded, "{name}: {text:?}");
+                let spelled: Vec<u8> = ids.iter().filter_map(|id| tokenizer.bytes(*id)).flatten().copied().collect();
+                let spelled = String::from_utf8_lossy(&spelled).into_owned();
+                assert_eq!(spelled.strip_prefix(' ').filter(|_| name == "llama2").unwrap_or(&spelled), decoded);
+            }
+        }
+    }
+
+    #[test]
+    fn names_of_specials_are_text_unless_a_template_wrote_them() {
+        for name in ["qwen", "llama2", "gemma"] {
+            let tokenizer = Tokenizer::from_json(&fixture(name)).unwrap();
+            let end = tokenizer.id_of("<|im_end|>").unwrap();
+            assert_eq!((tokenizer.special(end), tokenizer.bytes(end)), (Some("<|im_end|>"), None));
+            let plain = tokenizer.encode("a<|im_end|>b");
+            assert!(!plain.contains(&end) && tokenizer.decode(&plain) == "a<|im_end|>b", "{name}");
+            let rendered = tokenizer.encode_rendered("a<|im_end|>b").unwrap();
+            assert_eq!(rendered.iter().find(|(id, _)| *id == end).unwrap().1, 1..11);
+        }
     }
 
     #[test]

@@ -52,7 +52,7 @@ impl Answer {
                 let bytes = spell(tokenizer, id, index == 0);
                 let text = match &bytes {
                     Some(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-                    None => Tokenizer::special(id).unwrap_or_default().to_string(),
+                    None => tokenizer.special(id).unwrap_or_default().to_string(),
                 };
                 Alternative { text, bytes, logprob }
             });
