@@ -19,7 +19,6 @@ pub mod layout;
 pub mod likelihood;
 mod rotary;
 pub mod sample;
-pub mod surprise;
 pub mod tap;
 pub mod template;
 pub mod tokenizer;
