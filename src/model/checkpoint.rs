@@ -29,6 +29,26 @@ pub fn read_config(folder: &Path) -> Result<Config> {
     serde_json::from_str(&text).map_err(|error| Error::input(format!("`config.json`: {error}")))
 }
 
+/// Ids that end an answer: those of `generation_config.json`, where there is one, and those of `config.json`.
+///
+/// # Errors
+/// A `generation_config.json` that is no JSON.
+pub fn read_stop_ids(folder: &Path, config: &Config) -> Result<Vec<u32>> {
+    const FILE: &str = "generation_config.json";
+    let mut ids = config.variant.special.end.clone();
+    if folder.join(FILE).exists() {
+        let file: serde_json::Value = serde_json::from_str(&read_text(folder, FILE)?)
+            .map_err(|error| Error::input(format!("`{FILE}` cannot be read: {error}")))?;
+        let told = &file["eos_token_id"];
+        let one = std::slice::from_ref(told);
+        let told = told.as_array().map_or(one, Vec::as_slice);
+        ids.extend(told.iter().filter_map(serde_json::Value::as_u64).map(|id| id as u32));
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    Ok(ids)
+}
+
 /// Reads the weights of a checkpoint's folder: `model.safetensors`, or the shards that its index names; f32, bf16 or f16,
 /// all f32 in memory.
 ///
@@ -211,6 +231,18 @@ mod tests {
             assert_eq!(from_half(half), value);
         }
         assert!(from_half(0x7C00).is_infinite() && from_half(0x7E00).is_nan());
+    }
+
+    #[test]
+    fn an_answer_ends_at_the_ids_of_both_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = crate::model::config::tests::tiny();
+        assert_eq!(read_stop_ids(folder.path(), &config).unwrap(), [2]);
+        for (told, ids) in [("[9, 7]", vec![2, 7, 9]), ("5", vec![2, 5]), ("null", vec![2])] {
+            let text = format!("{{ \"eos_token_id\": {told} }}");
+            fs::write(folder.path().join("generation_config.json"), text).unwrap();
+            assert_eq!(read_stop_ids(folder.path(), &config).unwrap(), ids);
+        }
     }
 
     #[test]
