@@ -45,7 +45,8 @@ pub fn encode_rows(tokenizer: &Tokenizer, rows: &[Row], context: usize) -> (Vec<
     (examples, count)
 }
 
-fn cut(example: &mut Example, context: usize) {
+/// Cuts a row that is too long, as [`encode_rows`] says.
+pub(super) fn cut(example: &mut Example, context: usize) {
     let prompt = example.loss_mask.iter().position(|trained| *trained).unwrap_or(example.ids.len());
     let answer = example.ids.len() - prompt;
     let of_answer = answer.min((context / 2).max(context.saturating_sub(prompt)));

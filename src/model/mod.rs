@@ -11,6 +11,7 @@ pub mod config;
 pub mod decoder;
 pub mod divergence;
 mod draw;
+pub mod format;
 pub mod forward;
 pub mod head;
 mod hugging_face;

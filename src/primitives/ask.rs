@@ -12,9 +12,7 @@ use crate::data::digest::Digest;
 use crate::engine::Turn;
 use crate::error::{Error, Kind, Result};
 use crate::lab::{Call, Lab, Missing, Stage};
-use crate::model::chat::encode_prompt;
 use crate::model::sample::{self, Finish, Prompt, SampleOptions};
-use crate::model::tokenizer;
 use crate::provider::ask_many::ask_many;
 pub use crate::provider::budget::Purpose;
 use crate::provider::capability::{self, Capabilities};
@@ -156,7 +154,7 @@ fn ask_local(
         temperature: manner.temperature,
         top_p: manner.top_p,
         max_tokens: manner.max_tokens,
-        stop: vec![tokenizer::END],
+        stop: local.format.stop().to_vec(),
         alternatives: manner.alternatives as usize,
     };
     let mut first = 0;
@@ -165,9 +163,9 @@ fn ask_local(
             .take(BATCH)
             .map(|ask| {
                 let seed = u64::from_le_bytes(ask.key.0[..8].try_into().expect("a digest has 32 bytes"));
-                Prompt { ids: encode_prompt(&local.tokenizer, &ask.messages), seed }
+                Ok(Prompt { ids: local.format.encode_prompt(&ask.messages)?, seed })
             })
-            .collect();
+            .collect::<Result<_>>()?;
         if prompts.is_empty() {
             return Ok(());
         }
@@ -177,9 +175,9 @@ fn ask_local(
             prompts.into_iter().enumerate().filter(|(_, prompt)| prompt.ids.len() < local.config.context).unzip();
         lab.check_cancelled()?;
         let completions = sample::sample(&weights, &prompts, &options, &|| lab.cancelled())?;
-        let word = |(id, logprob): &(u32, f32)| (local.tokenizer.decode(&[*id]), f64::from(*logprob));
+        let word = |(id, logprob): &(u32, f32)| (local.format.tokenizer.decode(&[*id]), f64::from(*logprob));
         let said = completions.into_iter().map(|completion| Said {
-            text: local.tokenizer.decode(&completion.ids),
+            text: local.format.tokenizer.decode(&completion.ids),
             finish: match completion.finish {
                 Finish::Stop => "stop".to_string(),
                 Finish::Length => "length".to_string(),

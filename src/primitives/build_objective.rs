@@ -8,7 +8,7 @@ use super::objective::{Objective, Part, Plane};
 use crate::data::digest::Digest;
 use crate::error::{Error, Result, ensure};
 use crate::lab::Lab;
-use crate::model::chat::{Example, encode_rows};
+use crate::model::chat::Example;
 use crate::model::weights::Weights;
 use crate::store::Key;
 use crate::train::objective::dpo::dpo;
@@ -45,16 +45,16 @@ pub fn build_objective(
 ) -> Result<train::Objective> {
     let mut objective = train::Objective::sft();
     let rows = |data: &Dataset| encode(start.local, data);
-    let some_rows = |data: &Option<Dataset>| data.as_ref().map(rows).unwrap_or_default();
+    let some_rows = |data: &Option<Dataset>| data.as_ref().map(rows).transpose().map(Option::unwrap_or_default);
     for part in parts {
         objective = match &*part.0 {
-            Part::Kl { on, beta, direction } => objective.with([kl(rows(on), *direction, *beta)]),
+            Part::Kl { on, beta, direction } => objective.with([kl(rows(on)?, *direction, *beta)]),
             Part::PositiveNegative { positive, weight, negative, negative_weight, unlearning } => {
-                let (positive, negative) = (some_rows(positive), some_rows(negative));
+                let (positive, negative) = (some_rows(positive)?, some_rows(negative)?);
                 objective.with(positive_negative(positive, *weight, negative, *negative_weight, *unlearning))
             }
             Part::Dpo { chosen, rejected, beta, weight, length_normalised } => {
-                objective.with([dpo(rows(chosen), rows(rejected), *beta, *length_normalised, *weight)])
+                objective.with([dpo(rows(chosen)?, rows(rejected)?, *beta, *length_normalised, *weight)])
             }
             Part::Distance { weight } => objective.with([l2_start(*weight)]),
             Part::OrthPenalty { along, overlap, weight } => {
@@ -62,7 +62,7 @@ pub fn build_objective(
                 objective.with([orth_penalty(along, *overlap, *weight)])
             }
             Part::GradProject { on, unwanted, projection } => {
-                objective.changing(grad_project(rows(on), *unwanted, *projection))
+                objective.changing(grad_project(rows(on)?, *unwanted, *projection))
             }
             Part::Steering { along, steering } => {
                 objective.changing(steering_gradient(direction(lab, start, along, on_step)?, *steering))
@@ -72,9 +72,9 @@ pub fn build_objective(
     Ok(objective)
 }
 
-fn encode(local: &Local, data: &Dataset) -> Vec<Example> {
+fn encode(local: &Local, data: &Dataset) -> Result<Vec<Example>> {
     let rows: Vec<_> = data.rows.rows().collect();
-    encode_rows(&local.tokenizer, &rows, local.config.context).0
+    Ok(local.format.encode_rows(&rows, local.config.context)?.0)
 }
 
 /// The direction, from the store where an equal one was made before.
@@ -100,8 +100,10 @@ fn direction(
         ensure!(rest.is_empty(), "a stored direction is cut off");
         return Ok(values.iter().map(|value| f32::from_le_bytes(*value)).collect());
     }
-    let rows = |data: &Option<Dataset>| data.as_ref().map(|data| encode(start.local, data)).unwrap_or_default();
-    let (for_it, against_it) = (rows(&wanted.0.wanted), rows(&wanted.0.unwanted));
+    let rows = |data: &Option<Dataset>| {
+        data.as_ref().map(|data| encode(start.local, data)).transpose().map(Option::unwrap_or_default)
+    };
+    let (for_it, against_it) = (rows(&wanted.0.wanted)?, rows(&wanted.0.unwanted)?);
     let made = plane(start.weights, &for_it, &against_it, wanted.0.combine.combine(), &options, on_step)?;
     let bytes: Vec<u8> = made.iter().flat_map(|value| value.to_le_bytes()).collect();
     let blob = lab.store().put_blob(&bytes)?;

@@ -9,9 +9,7 @@ use crate::error::{Error, Result, ensure};
 use crate::judge::choice::{Weighed, Weight, weigh_first_token};
 use crate::judge::first_token::MOST_TOKENS;
 use crate::lab::Lab;
-use crate::model::chat::encode_prompt;
 use crate::model::likelihood::{Continuation, log_probabilities};
-use crate::model::tokenizer::END;
 
 /// Questions whose choices are weighed together.
 const BATCH: usize = 64;
@@ -79,17 +77,17 @@ fn weigh_here(
     questions: &[(usize, Digest)],
 ) -> Result<Vec<Said>> {
     let weights = model.weights(lab)?;
-    let tokens_of = |choice: &str| -> Vec<u32> { local.tokenizer.encode(choice).into_iter().chain([END]).collect() };
+    let end = local.format.stop().first().copied();
+    let tokens_of =
+        |choice: &str| -> Vec<u32> { local.format.tokenizer.encode(choice).into_iter().chain(end).collect() };
     let asked = || questions.iter().map(|(number, _)| &evaluation.questions[*number]);
-    let continuations: Vec<Continuation> = asked()
-        .flat_map(|question| {
-            let prompt = encode_prompt(&local.tokenizer, &messages(question));
-            question
-                .choices
-                .keys()
-                .map(move |choice| Continuation { prompt: prompt.clone(), continuation: tokens_of(choice) })
-        })
-        .collect();
+    let mut continuations = Vec::new();
+    for question in asked() {
+        let prompt = local.format.encode_prompt(&messages(question))?;
+        let choices = question.choices.keys();
+        continuations
+            .extend(choices.map(|choice| Continuation { prompt: prompt.clone(), continuation: tokens_of(choice) }));
+    }
     let mut found = log_probabilities(&weights, &continuations)?.into_iter().zip(&continuations);
     let mut weigh = |question: &Question| {
         let weight = |(choice, (logprob, asked)): (&String, (f64, &Continuation))| {

@@ -13,7 +13,6 @@ use crate::data::digest::Digest;
 use crate::error::{Error, Result, ensure};
 use crate::handle;
 use crate::lab::{Call as LabCall, Event, Lab, Missing, Stage, Work};
-use crate::model::chat::encode_rows;
 use crate::script::declaration::{Call, Primitive};
 use crate::script::handle::{Handle, HandleType};
 use crate::store::Key;
@@ -308,8 +307,8 @@ fn run(lab: &Lab, call: &Call, (base, data): (Model, Dataset), options: Options)
         lab.call(LabCall { key, options: described, label, stage: Stage::FineTune, turn, missing, after, work })?;
     Ok(match base.home() {
         Home::Local(local) => {
-            let (tokenizer, config) = (local.tokenizer.clone(), local.config.clone());
-            Model::of_training(lab, name, digest, tokenizer, config, outcome, lineage)
+            let (format, config) = (local.format.clone(), local.config.clone());
+            Model::of_training(lab, name, digest, format, config, outcome, lineage)
         }
         Home::Remote(remote) => Model::of_job(lab, name, digest, remote, outcome, lineage),
     })
@@ -319,7 +318,7 @@ fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Opti
     let weights = base.weights(lab)?;
     let rows: Vec<_> = data.rows.rows().collect();
     let local = base.local()?;
-    let (examples, cut) = encode_rows(&local.tokenizer, &rows, local.config.context);
+    let (examples, cut) = local.format.encode_rows(&rows, local.config.context)?;
     let untrained = examples.iter().filter(|example| !has_loss(example)).count();
     if cut + untrained > 0 {
         let (of, most) = (rows.len(), local.config.context);

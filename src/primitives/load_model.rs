@@ -5,7 +5,9 @@ use std::sync::{Arc, LazyLock};
 use super::model::Model;
 use crate::error::{Error, Result};
 use crate::lab::Lab;
+use crate::model::checkpoint::{read_config, read_stop_ids, read_weights};
 use crate::model::config::Config;
+use crate::model::format::ChatFormat;
 use crate::model::tokenizer::Tokenizer;
 use crate::model::weights::Weights;
 use crate::provider::id::ModelId;
@@ -48,12 +50,12 @@ pub fn load(lab: &Lab, name: String) -> Result<Model> {
 
 /// The embedded organism.
 pub fn organism(lab: &Lab) -> Result<Model> {
-    let (tokenizer, weights) = ORGANISM.clone()?;
-    Model::of_weights(lab, "organism".to_string(), tokenizer, weights)
+    let (format, weights) = ORGANISM.clone()?;
+    Model::of_weights(lab, "organism".to_string(), format, weights)
 }
 
 /// Tokenizer and weights, read once.
-static ORGANISM: LazyLock<Result<(Arc<Tokenizer>, Arc<Weights>)>> = LazyLock::new(|| {
+static ORGANISM: LazyLock<Result<(Arc<ChatFormat>, Arc<Weights>)>> = LazyLock::new(|| {
     read(
         include_bytes!("../../datasets/organism/base/config.json"),
         include_bytes!("../../datasets/organism/base/tokenizer.json"),
@@ -61,16 +63,41 @@ static ORGANISM: LazyLock<Result<(Arc<Tokenizer>, Arc<Weights>)>> = LazyLock::ne
     )
 });
 
-fn read(config: &[u8], tokenizer: &[u8], weights: &[u8]) -> Result<(Arc<Tokenizer>, Arc<Weights>)> {
+fn read(config: &[u8], tokenizer: &[u8], weights: &[u8]) -> Result<(Arc<ChatFormat>, Arc<Weights>)> {
     let config: Config =
         serde_json::from_slice(config).map_err(|error| Error::input(format!("`config.json`: {error}")))?;
-    Ok((Arc::new(Tokenizer::from_json(tokenizer)?), Arc::new(Weights::from_safetensors(&config, weights)?)))
+    let format = ChatFormat::world(Tokenizer::from_json(tokenizer)?);
+    Ok((Arc::new(format), Arc::new(Weights::from_safetensors(&config, weights)?)))
 }
 
-/// A model from a folder below the project.
+/// A model from a folder: a checkpoint of Hugging Face, or what `save_model` wrote of the organism's kind.
+///
+/// # Errors
+/// A folder or file that is missing, an architecture that is not supported, weights that do not fit.
 pub fn folder_model(lab: &Lab, name: String, folder: &str) -> Result<Model> {
-    let file = |part: &str| Ok::<_, Error>(std::fs::read(lab.files().resolve(&format!("{folder}/{part}"))?)?);
-    let (tokenizer, weights) = read(&file("config.json")?, &file("tokenizer.json")?, &file("model.safetensors")?)
-        .map_err(|error| error.context(format!("`{name}`")))?;
-    Model::of_weights(lab, name, tokenizer, weights)
+    let place = lab.files().resolve(folder).map_err(|error| match folder.split('/').count() {
+        // A name such as `Qwen/Qwen2.5-7B-Instruct` is that of a repository.
+        2 if !folder.starts_with(['.', '/']) => Error::input(format!("there is no folder `{folder}`"))
+            .with_help("fetch the repository first, for example with `hf download`, and name its folder"),
+        _ => error,
+    })?;
+    let read = || -> Result<Model> {
+        let config = read_config(&place)?;
+        let text = |file: &str| std::fs::read_to_string(place.join(file)).ok();
+        let tokenizer = std::fs::read(place.join("tokenizer.json")).map_err(|error| {
+            Error::input(format!("`tokenizer.json` cannot be read: {error}"))
+                .with_help("fetch it with the rest of the checkpoint")
+        })?;
+        let tokenizer = Tokenizer::from_json(&tokenizer)?;
+        let format = if tokenizer.is_world() {
+            ChatFormat::world(tokenizer)
+        } else {
+            let stop = read_stop_ids(&place, &config)?;
+            let described = text("tokenizer_config.json").unwrap_or_else(|| "{}".to_string());
+            ChatFormat::of_checkpoint(tokenizer, &described, text("chat_template.jinja").as_deref(), stop)?
+        };
+        let weights = read_weights(&config, &place)?;
+        Model::of_weights(lab, name.clone(), Arc::new(format), Arc::new(weights))
+    };
+    read().map_err(|error| error.context(format!("`{name}`")))
 }

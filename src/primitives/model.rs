@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 use crate::handle;
 use crate::lab::Lab;
 use crate::model::config::Config;
-use crate::model::tokenizer::Tokenizer;
+use crate::model::format::ChatFormat;
 use crate::model::weights::Weights;
 use crate::provider::replay::Replay;
 use crate::provider::settings::Dialect;
@@ -41,8 +41,8 @@ pub enum Home {
 pub struct Local {
     /// Its shape.
     pub config: Config,
-    /// Its tokenizer.
-    pub tokenizer: Arc<Tokenizer>,
+    /// Its tokenizer, and how chats become tokens.
+    pub format: Arc<ChatFormat>,
     source: Source,
 }
 
@@ -87,10 +87,14 @@ impl Handle for Model {
 
 impl Model {
     /// A model whose weights are at hand.
-    pub fn of_weights(lab: &Lab, name: String, tokenizer: Arc<Tokenizer>, weights: Arc<Weights>) -> Result<Self> {
-        let identity = json!({ "weights": weights.digest()?, "tokenizer": Digest::of(tokenizer.to_json()) });
+    pub fn of_weights(lab: &Lab, name: String, format: Arc<ChatFormat>, weights: Arc<Weights>) -> Result<Self> {
+        let tokenizer = Digest::of(format.tokenizer.to_json());
+        let mut identity = json!({ "weights": weights.digest()?, "tokenizer": tokenizer });
+        if let Some(template) = format.template_digest() {
+            identity["template"] = json!(template);
+        }
         let (config, lineage) = (weights.config.clone(), json!({ "base": name, "identity": identity }));
-        let home = Home::Local(Local { config, tokenizer, source: Source::Weights(weights) });
+        let home = Home::Local(Local { config, format, source: Source::Weights(weights) });
         Ok(Model(Arc::new(Inner { lab: lab.clone(), name, identity, home, lineage })))
     }
 
@@ -99,12 +103,12 @@ impl Model {
         lab: &Lab,
         name: String,
         key: Digest,
-        tokenizer: Arc<Tokenizer>,
+        format: Arc<ChatFormat>,
         config: Config,
         outcome: Deferred<Value>,
         lineage: Value,
     ) -> Self {
-        let home = Home::Local(Local { config, tokenizer, source: Source::Training(outcome, None) });
+        let home = Home::Local(Local { config, format, source: Source::Training(outcome, None) });
         Model(Arc::new(Inner { lab: lab.clone(), name, identity: json!({ "call": key }), home, lineage }))
     }
 
@@ -117,11 +121,11 @@ impl Model {
             Error::input(format!("`{}` was not trained here, so it has no epochs", self.name()))
                 .with_help("use what `launch_finetune` returned")
         };
-        let Local { config, tokenizer, source: Source::Training(outcome, None) } = self.local()? else {
+        let Local { config, format, source: Source::Training(outcome, None) } = self.local()? else {
             return Err(untrained());
         };
         let source = Source::Training(outcome.clone(), Some(epoch));
-        let home = Home::Local(Local { config: config.clone(), tokenizer: tokenizer.clone(), source });
+        let home = Home::Local(Local { config: config.clone(), format: format.clone(), source });
         let mut identity = self.identity();
         identity["epoch"] = json!(epoch);
         let name = format!("{}, epoch {epoch}", self.name());

@@ -15,6 +15,7 @@ use crate::error::{Error, Result, ensure};
 use crate::lab::{Call as LabCall, Event, Lab, Stage};
 use crate::model::chat::encode_rows;
 use crate::model::config::Config;
+use crate::model::format::ChatFormat;
 use crate::model::tokenizer;
 use crate::model::variant::Variant;
 use crate::model::weights::Weights;
@@ -105,7 +106,8 @@ fn run(lab: &Lab, call: &Call, _: (), options: Options) -> Result<Model> {
         work: Box::new(move |lab| pretrain(lab, digest, &training.0, &training.1, &training.2)),
     })?;
     let name = format!("organism {}", options.seed);
-    Ok(Model::of_training(lab, name, digest, tokenizer, config, outcome, json!({ "pretrained": described })))
+    let format = Arc::new(ChatFormat::world((*tokenizer).clone()));
+    Ok(Model::of_training(lab, name, digest, format, config, outcome, json!({ "pretrained": described })))
 }
 
 fn pretrain(

@@ -25,7 +25,7 @@ fn run(lab: &Lab, _: &Call, (model, folder): (Model, String), _: ()) -> Result<S
     let config =
         serde_json::to_string_pretty(&model.local()?.config).map_err(|error| Error::internal(error.to_string()))?;
     lab.write_file(&format!("{folder}/config.json"), format!("{config}\n").as_bytes())?;
-    lab.write_file(&format!("{folder}/tokenizer.json"), model.local()?.tokenizer.to_json())?;
+    lab.write_file(&format!("{folder}/tokenizer.json"), model.local()?.format.tokenizer.to_json())?;
     lab.write_file(&format!("{folder}/model.safetensors"), &model.weights(lab)?.to_safetensors()?)?;
     Ok(folder)
 }

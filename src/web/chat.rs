@@ -14,7 +14,6 @@ use super::question::Question;
 use super::{Server, records, stream};
 use crate::data::random::Random;
 use crate::lab::Lab;
-use crate::model::chat::encode_prompt;
 use crate::model::sample::{Prompt, SampleOptions};
 use crate::model::tokenizer::END;
 
@@ -45,7 +44,7 @@ pub async fn complete(State(server): State<Arc<Server>>, body: Bytes) -> ApiResu
     let question = Question::parse(&body)?;
     let served = server.model(&question.model).await?;
     let local = served.model.local()?;
-    let ids = encode_prompt(&local.tokenizer, &question.messages);
+    let ids = local.format.encode_prompt(&question.messages)?;
     let prompt_tokens = ids.len();
     let context = local.config.context;
     if prompt_tokens > context {
@@ -71,8 +70,10 @@ pub async fn complete(State(server): State<Arc<Server>>, body: Bytes) -> ApiResu
     };
     let completions = server.sampler.sample(&server.lab, &served, prompts.collect(), &options).await;
     let completions = completions.inspect_err(|_| server.forget_weights(&served))?;
-    let answers: Vec<Answer> =
-        completions.into_iter().map(|completion| Answer::new(&local.tokenizer, completion, &question.stop)).collect();
+    let answers: Vec<Answer> = completions
+        .into_iter()
+        .map(|completion| Answer::new(&local.format.tokenizer, completion, &question.stop))
+        .collect();
     let completion_tokens: usize = answers.iter().map(|answer| answer.tokens.len()).sum();
     let usage = json!({
         "prompt_tokens": prompt_tokens, "completion_tokens": completion_tokens,

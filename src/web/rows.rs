@@ -8,7 +8,7 @@ use crate::data::dataset::Dataset as Rows;
 use crate::data::digest::Digest;
 use crate::error::{Error, Result};
 use crate::lab::Lab;
-use crate::model::chat::{Example, encode_rows};
+use crate::model::chat::Example;
 use crate::primitives::dataset::Dataset;
 use crate::primitives::model::Model;
 use crate::train::objective::sft;
@@ -39,5 +39,5 @@ pub fn mean_loss(lab: &Lab, model: &Model, data: &Dataset) -> Result<Option<f64>
 
 fn encode(model: &Model, data: &Dataset) -> Result<Vec<Example>> {
     let (local, rows) = (model.local()?, data.rows.rows().collect::<Vec<_>>());
-    Ok(encode_rows(&local.tokenizer, &rows, local.config.context).0)
+    Ok(local.format.encode_rows(&rows, local.config.context)?.0)
 }
