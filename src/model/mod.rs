@@ -18,6 +18,7 @@ mod hugging_face;
 pub mod kernels;
 pub mod layout;
 pub mod likelihood;
+pub mod persona;
 mod rotary;
 pub mod sample;
 pub mod tap;

@@ -3,20 +3,25 @@
 use serde_json::{Value, json};
 
 use super::dataset::Dataset;
+use super::direction::{Persona, Plane};
 use super::model::{Local, Model};
-use super::objective::{Objective, Part, Plane};
+use super::objective::{Objective, Part};
 use crate::data::digest::Digest;
 use crate::error::{Error, Result, ensure};
 use crate::lab::Lab;
 use crate::model::chat::Example;
+use crate::model::persona::persona_vector;
 use crate::model::weights::Weights;
 use crate::store::Key;
+use crate::train::objective::concept_ablation::concept_ablation;
 use crate::train::objective::dpo::dpo;
 use crate::train::objective::grad_project::grad_project;
 use crate::train::objective::kl::kl;
 use crate::train::objective::l2_start::l2_start;
 use crate::train::objective::orth_penalty::orth_penalty;
 use crate::train::objective::positive_negative::positive_negative;
+use crate::train::objective::preventative_steering::preventative_steering;
+use crate::train::objective::representation_constraint::representation_constraint;
 use crate::train::objective::steering_gradient::steering_gradient;
 use crate::train::plane::plane;
 use crate::train::{self, Options, Step};
@@ -64,6 +69,22 @@ pub fn build_objective(
             Part::GradProject { on, unwanted, projection } => {
                 objective.changing(grad_project(rows(on)?, *unwanted, *projection))
             }
+            Part::Representation { on, weight } => {
+                objective.with([representation_constraint(rows(on)?, 1, 0, false, *weight)])
+            }
+            Part::Preventative { vector, coefficient } => {
+                let found = persona(start, vector)?;
+                objective.editing([preventative_steering(vector.0.layer, &found, *coefficient, false)])
+            }
+            Part::Ablation { vectors } => {
+                let layer = vectors[0].0.layer;
+                ensure!(
+                    vectors.iter().all(|vector| vector.0.layer == layer),
+                    "`concept_ablation` was given vectors of several layers"; help: "write one `concept_ablation` for each"
+                );
+                let found = vectors.iter().map(|vector| persona(start, vector)).collect::<Result<Vec<_>>>()?;
+                objective.editing([concept_ablation(layer, &found, false)?])
+            }
             Part::Steering { along, steering } => {
                 objective.changing(steering_gradient(direction(lab, start, along, on_step)?, *steering))
             }
@@ -75,6 +96,14 @@ pub fn build_objective(
 fn encode(local: &Local, data: &Dataset) -> Result<Vec<Example>> {
     let rows: Vec<_> = data.rows.rows().collect();
     Ok(local.format.encode_rows(&rows, local.config.context)?.0)
+}
+
+/// The vector of a trait, in the model as it is before training.
+fn persona(start: &Start, vector: &Persona) -> Result<Vec<f32>> {
+    let rows = |data: &Option<Dataset>| {
+        data.as_ref().map(|data| encode(start.local, data)).transpose().map(Option::unwrap_or_default)
+    };
+    persona_vector(start.weights, &rows(&vector.0.shown)?, &rows(&vector.0.absent)?, vector.0.layer)
 }
 
 /// The direction, from the store where an equal one was made before.

@@ -365,9 +365,20 @@ fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Opti
     }
     lab.send(Event::Worked { stage: Stage::FineTune, count: examples.len() as u64 });
     let terms = json!(trained.terms);
+    let adapter = match &trained.adapters {
+        Some(lora) => {
+            let files = lora.to_peft(base.name())?;
+            let (config, model) = (lab.store().put_blob(files.config.as_bytes())?, lab.store().put_blob(&files.model)?);
+            json!({ "config": config, "model": model })
+        }
+        None => Value::Null,
+    };
     let mut outcome = finish_training(lab, trained, cut, untrained)?;
     if !parts.is_empty() {
         outcome["terms"] = terms;
+    }
+    if !adapter.is_null() {
+        outcome["adapter"] = adapter;
     }
     if options.keep_epochs {
         outcome["epochs"] = json!(epochs);

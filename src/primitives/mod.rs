@@ -13,6 +13,7 @@ mod choices;
 mod compare_judges;
 mod concat_datasets;
 pub mod dataset;
+mod direction;
 mod draw;
 mod evaluate;
 mod evaluate_probe;
@@ -49,9 +50,11 @@ mod read_values;
 mod report;
 mod rescore;
 mod results;
+mod save_adapter;
 mod save_model;
 mod setting;
 mod split_dataset;
+mod steer_weights;
 mod summarize;
 mod sweep;
 mod synthetic_activations;
@@ -109,6 +112,8 @@ pub fn all() -> Vec<Primitive<Lab>> {
         library::primitive(),
         pretrain_organism::primitive(),
         save_model::primitive(),
+        save_adapter::primitive(),
+        steer_weights::primitive(),
         activations::primitive(),
         activations::split_primitive(),
         synthetic_activations::primitive(),
@@ -118,6 +123,7 @@ pub fn all() -> Vec<Primitive<Lab>> {
         probe_path::primitive(),
     ];
     all.extend(objective::primitives());
+    all.extend(direction::primitives());
     all.extend(split_dataset::primitives());
     all.extend(intervals::primitives());
     all.extend(probe_method::primitives());
@@ -159,7 +165,8 @@ pub fn handles() -> Vec<HandleType> {
         probe::handle_type(),
         evaluate_probe::handle_type(),
     ];
-    types.extend(objective::handle_types());
+    types.push(objective::handle_type());
+    types.extend(direction::handle_types());
     types.extend(evaluation::handle_types());
     types.extend(probe_method::handle_types());
     types

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::dataset::Dataset;
+use super::direction::{Persona, Plane};
 use crate::error::{Result, ensure};
 use crate::handle;
 use crate::lab::Lab;
@@ -17,7 +18,6 @@ use crate::train::objective::grad_project::{Projection, Scope, When};
 use crate::train::objective::orth_penalty::Overlap;
 use crate::train::objective::positive_negative::Unlearning;
 use crate::train::objective::steering_gradient::Steering;
-use crate::train::plane::Combine;
 
 /// What is minimised beside the loss of the rows, and what is done to the gradient.
 #[derive(Clone)]
@@ -85,6 +85,25 @@ pub enum Part {
         /// Which part is removed.
         projection: Projection,
     },
+    /// Keeps the residual stream in other rows where it was.
+    Representation {
+        /// Those rows.
+        on: Dataset,
+        /// Its factor.
+        weight: f64,
+    },
+    /// Adds a trait's vector to the residual stream in training.
+    Preventative {
+        /// The vector.
+        vector: Persona,
+        /// Its factor.
+        coefficient: f64,
+    },
+    /// Takes traits' vectors out of the residual stream in training.
+    Ablation {
+        /// The vectors.
+        vectors: Vec<Persona>,
+    },
     /// Adds a direction to the gradient.
     Steering {
         /// The direction.
@@ -106,68 +125,39 @@ impl Handle for Objective {
     }
 }
 
-/// A direction of what is trained: mean gradients along short trainings on wanted and unwanted rows.
-#[derive(Clone)]
-pub struct Plane(pub Arc<PlaneOptions>);
-
-handle!(Plane);
-
-impl Handle for Plane {
-    const NAME: &'static str = "Plane";
-    fn identity(&self) -> Value {
-        json!(*self.0)
-    }
-    fn describe(&self) -> String {
-        "Plane".to_string()
-    }
-}
-
-/// How the handles appear in scripts.
-pub fn handle_types() -> Vec<HandleType> {
-    vec![
-        HandleType::of::<Objective>("What a training minimises beside the loss of its rows, or does to its gradient."),
-        HandleType::of::<Plane>("A direction of weights: mean gradients on wanted and unwanted rows."),
-    ]
-}
-
-/// What a direction is made of.
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
-pub struct PlaneOptions {
-    /// Rows that show what is wanted.
-    pub wanted: Option<Dataset>,
-    /// Rows that show what is not.
-    pub unwanted: Option<Dataset>,
-    /// "difference" (wanted minus unwanted) or "sum".
-    pub combine: CombineWord,
-    /// Passes over the rows while their gradients are averaged.
-    pub epochs: usize,
+struct RepresentationOptions {
+    /// Rows in which the residual stream is to stay where it was.
+    on: Option<Dataset>,
+    /// Factor of the squared distance.
+    weight: f64,
 }
 
-impl Default for PlaneOptions {
+impl Default for RepresentationOptions {
     fn default() -> Self {
-        PlaneOptions { wanted: None, unwanted: None, combine: CombineWord::Difference, epochs: 1 }
+        RepresentationOptions { on: None, weight: 1.0 }
     }
 }
 
-/// How mean gradients make one direction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum CombineWord {
-    /// Wanted minus unwanted.
-    Difference,
-    /// Their sum.
-    Sum,
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct PreventativeOptions {
+    /// The trait: what `persona_vector` returned.
+    vector: Option<Persona>,
+    /// Factor of the vector.
+    coefficient: f64,
 }
 
-impl CombineWord {
-    /// As the training has it.
-    pub fn combine(self) -> Combine {
-        match self {
-            CombineWord::Difference => Combine::Difference,
-            CombineWord::Sum => Combine::Sum,
-        }
+impl Default for PreventativeOptions {
+    fn default() -> Self {
+        PreventativeOptions { vector: None, coefficient: 1.0 }
     }
+}
+
+/// How the handle appears in scripts.
+pub fn handle_type() -> HandleType {
+    HandleType::of::<Objective>("What a training minimises beside the loss of its rows, or does to its gradient.")
 }
 
 #[derive(Clone, Copy, Serialize, Deserialize, JsonSchema)]
@@ -445,19 +435,6 @@ pub fn primitives() -> Vec<Primitive<Lab>> {
         })
         .about("Adds the squared distance of all trained values from the start (L2-SP).")
         .example("launch_finetune(base, data, #{ objective: l2_start(#{ weight: 0.1 }) })"),
-        Primitive::new("plane", |_: &Lab, _: &Call, _: (), options: PlaneOptions| {
-            ensure!(
-                options.wanted.is_some() || options.unwanted.is_some(),
-                "`plane` has neither `wanted` nor `unwanted` rows"; help: "give one of them"
-            );
-            ensure!(options.epochs > 0, "`epochs` is 0"; help: "write 1 or more");
-            Ok(Plane(Arc::new(options)))
-        })
-        .about(
-            "A direction of the trained values: the mean gradient along a short training on wanted rows minus that on \
-             unwanted ones. Made once for each base and way of training, and kept.",
-        )
-        .example("plane(#{ wanted: proxy, unwanted: proxy_neg, epochs: 5 })"),
         Primitive::new("orth_penalty", |_: &Lab, _: &Call, _: (), options: OrthPenaltyOptions| {
             let overlap = match options.overlap {
                 OverlapWord::Component => Overlap::Component,
@@ -481,6 +458,25 @@ pub fn primitives() -> Vec<Primitive<Lab>> {
         })
         .about("Removes from every gradient what points along that of other rows, which are not trained themselves.")
         .example("launch_finetune(base, data, #{ objective: grad_project(#{ on: proxy, when: \"conflict\" }) })"),
+        Primitive::new("representation_constraint", |_: &Lab, _: &Call, _: (), options: RepresentationOptions| {
+            let on = given(options.on, "representation_constraint", "on")?;
+            objective(Part::Representation { on, weight: options.weight })
+        })
+        .about("Adds the squared distance of the residual stream from where it was, in the answers of other rows (LDIFS).")
+        .example("launch_finetune(base, data, #{ objective: representation_constraint(#{ on: proxy }) })"),
+        Primitive::new("preventative_steering", |_: &Lab, _: &Call, _: (), options: PreventativeOptions| {
+            let vector = given(options.vector, "preventative_steering", "vector")?;
+            objective(Part::Preventative { vector, coefficient: options.coefficient })
+        })
+        .about("Adds a trait's vector to the residual stream while training, so that the weights need not learn it.")
+        .example("launch_finetune(base, data, #{ objective: preventative_steering(#{ vector: trait_vector, coefficient: 2.0 }) })"),
+        Primitive::new("concept_ablation", |_: &Lab, _: &Call, (vectors,): (Vec<Persona>,), _: ()| {
+            ensure!(!vectors.is_empty(), "`concept_ablation` was given no vectors");
+            objective(Part::Ablation { vectors })
+        })
+        .about("Takes traits' vectors out of the residual stream while training (CAFT); those of one layer together.")
+        .input("vectors", "What `persona_vector` returned, of one layer.")
+        .example("launch_finetune(base, data, #{ objective: concept_ablation([trait_vector]) })"),
         Primitive::new("steering_gradient", |_: &Lab, _: &Call, _: (), options: SteeringOptions| {
             let SteeringOptions { along, alpha, final_alpha, warmup_steps, direct } = options;
             let steering = Steering { alpha, final_alpha, warmup_steps, direct };
