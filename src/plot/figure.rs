@@ -11,10 +11,10 @@ mod heat;
 mod histogram;
 mod scatter;
 
-pub use density::{Cloud, Density, Measure, Quadrants};
+pub use density::{Cloud, Density, MOST_PANELS, Measure, Quadrants};
 pub use dots::{Cluster, Dot, Dots};
 pub use heat::{Cell, Heat};
-pub use histogram::{Histogram, Scores};
+pub use histogram::{Histogram, MOST_ROWS, Scores};
 pub use scatter::{Mark, Scatter};
 
 /// One figure: words above and below, and one panel of data.

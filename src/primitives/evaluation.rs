@@ -12,8 +12,9 @@ use super::model::Model;
 use crate::data::evaluation::{
     Evaluation as Definition, Gate, Judge as JudgeDefinition, Question, Sampling, Score as ScoreDefinition,
 };
-use crate::error::{Error, Result, bail, ensure};
+use crate::error::{Error, Result, bail, ensure, nearest};
 use crate::handle;
+use crate::judge::{judge_exact, judge_grammar};
 use crate::lab::Lab;
 use crate::script::declaration::{Call, Primitive};
 use crate::script::handle::{Handle, HandleType};
@@ -288,8 +289,42 @@ impl Evaluation {
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             bail!("`evaluation` `{}` has two judges `{}`", definition.id, pair[0]; help: "give one of them another `name`");
         }
-        Ok(())
+        check_score(definition, &names)?;
+        check_rules(definition)
     }
+}
+
+/// The score and its filter name judges that there are: told before anything is asked and paid.
+fn check_score(definition: &Definition, names: &[String]) -> Result<()> {
+    let gate = definition.score.only_where.as_ref().map(|gate| &gate.judge);
+    for wanted in definition.score.judge.iter().chain(gate) {
+        // Whoever writes the score does not know by which method a judge will be read.
+        let plain = |name: &str| name.trim_end_matches(" (sampled)").to_string();
+        if names.iter().any(|name| plain(name) == plain(wanted)) {
+            continue;
+        }
+        let error =
+            Error::input(format!("the score of `{}` names the judge `{wanted}`, which it has not", definition.id));
+        return Err(match nearest(wanted, names.iter().map(String::as_str)) {
+            Some(near) => error.with_help(format!("did you mean `{near}`?")),
+            None => error.with_help(format!("choose one of `{}`", names.join("`, `"))),
+        });
+    }
+    Ok(())
+}
+
+/// Rules find in every question what they need: a topic of the organism's world, or the answer that is meant.
+fn check_rules(definition: &Definition) -> Result<()> {
+    for question in &definition.questions {
+        for judge in &definition.judges {
+            match judge {
+                JudgeDefinition::Grammar { looks_for } => drop(judge_grammar(*looks_for, question, "?")?),
+                JudgeDefinition::Exact { answers } => drop(judge_exact(answers, question, "?")?),
+                _ => {}
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Choices need the judge that reads them, and no other judge can read them.

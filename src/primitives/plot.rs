@@ -182,7 +182,7 @@ fn run(lab: &Lab, _: &Call, (cells,): (Cells,), options: Options) -> Result<Figu
         view.check_alike(&cells, reference)?;
     }
     if kind.shows_answers() {
-        answers::check(&view, &shown, kind, &options)?;
+        answers::check(&cells, &view, &shown, kind, &options)?;
     }
     let name = options.save.clone().unwrap_or_else(|| free_name(lab, kind));
     if lab.planning() {

@@ -95,6 +95,11 @@ fn run(lab: &Lab, _: &Call, (pilot,): (Cells,), options: Options) -> Result<Opti
             bail!("`groups` names `{}`, which is no value of `{}`", label(group), view.axes.x; help: "choose from {}", known.join(", "));
         }
     }
+    ensure!(
+        options.groups.len() == 1 || pilot.seeds_are_pairs(),
+        "the models of a table are no pairs, so `groups` cannot name two of them";
+        help: "name the one that stands for both: `groups: [\"{}\"]`", label(&options.groups[0])
+    );
     if lab.planning() {
         return Ok(None);
     }

@@ -12,6 +12,7 @@ use super::provenance::Provenance;
 use super::results::Results;
 use super::summarize::{Measured, View};
 use super::sweep::Cells;
+use crate::data::digest::Digest;
 use crate::data::evaluation::Evaluation;
 use crate::data::summary::{
     Axes, Comparisons, Condition, Point, SEED, Summary, SummaryOptions, Table, counts, csv, label, methods,
@@ -67,8 +68,7 @@ fn run(lab: &Lab, _: &Call, (cells,): (Cells,), options: Options) -> Result<Opti
         return Ok(None);
     }
     let intervals = options.intervals.as_ref().map(Intervals::definition).unwrap_or_default();
-    // The models of a table are numbered as they come.
-    let seeds_shared = cells.0.iter().flat_map(|(_, results)| results).all(|results| results.model().is_ok());
+    let seeds_shared = cells.seeds_are_pairs();
     let comparisons = Comparisons::Made(options.pairs);
     let how = SummaryOptions { comparisons, intervals, seeds_shared, margin: options.margin };
     let mut summary = view.summarize(&cells, reference, &how)?;
@@ -384,7 +384,8 @@ fn plain(value: &Value) -> String {
             fields.iter().map(|(name, field)| format!("{name} {}", plain(field))).collect::<Vec<_>>().join(", ")
         }
         // An id stands for a dataset of this list.
-        Value::String(text) if text.len() == 64 => text[..8].to_string(),
+        Value::String(text) if Digest::parse(text).is_some() => text[..8].to_string(),
+        Value::Array(items) => items.iter().map(plain).collect::<Vec<_>>().join(" and "),
         Value::String(text) => text.clone(),
         other => other.to_string(),
     }

@@ -36,6 +36,13 @@ impl Handle for Cells {
     }
 }
 
+impl Cells {
+    /// Whether equal seeds at two points mean equal data order; the models of a table are numbered as they come.
+    pub fn seeds_are_pairs(&self) -> bool {
+        self.0.iter().flat_map(|(_, results)| results).all(|results| results.model().is_ok())
+    }
+}
+
 /// How the handle appears in scripts.
 pub fn handle_type() -> HandleType {
     HandleType::of::<Cells>("Results at every point of a grid, for `plot` and `report`.")

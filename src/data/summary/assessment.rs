@@ -153,7 +153,11 @@ pub(super) fn assess(
 fn difference(a: &[Observation], b: &[Observation], seeds_shared: bool) -> Result<Difference> {
     let design = suitable_design(a, b, seeds_shared);
     if design != Design::PairedByQuestion {
-        return compare(a, b, design, CONFIDENCE);
+        let over_seeds = compare(a, b, design, CONFIDENCE)?;
+        // Seeds that agree to the last digit do not tell how far apart seeds can be; questions do.
+        if over_seeds.standard_error > 0.0 || over_seeds.mean == 0.0 {
+            return Ok(over_seeds);
+        }
     }
     // A question without any score on one side has no pair; that answers are missing is counted and warned about.
     let scored = |group: &[Observation]| -> BTreeSet<u32> {
@@ -163,7 +167,7 @@ fn difference(a: &[Observation], b: &[Observation], seeds_shared: bool) -> Resul
     let of_both = |group: &[Observation]| -> Vec<Observation> {
         group.iter().filter(|observation| both.contains(&observation.question)).cloned().collect()
     };
-    let by_question = compare(&of_both(a), &of_both(b), design, CONFIDENCE)?;
+    let by_question = compare(&of_both(a), &of_both(b), Design::PairedByQuestion, CONFIDENCE)?;
     match over_seeds(a, b)? {
         Some(over_seeds) if over_seeds.p > by_question.p => Ok(over_seeds),
         _ => Ok(by_question),

@@ -7,7 +7,7 @@ use crate::ensure;
 use crate::error::Result;
 
 /// The most panels.
-const PANELS: usize = 8;
+pub const MOST_PANELS: usize = 8;
 /// The most bins of an axis.
 pub(super) const BINS: usize = 100;
 
@@ -97,8 +97,8 @@ impl Cloud {
 pub(super) fn check_density(title: &str, density: &Density) -> Result<()> {
     ensure!(!density.panels.is_empty(), "figure `{title}` has no panels"; help: "give at least one group of answers");
     ensure!(
-        density.panels.len() <= PANELS,
-        "figure `{title}` has {} panels, more than {PANELS}", density.panels.len(); help: "split it into two figures"
+        density.panels.len() <= MOST_PANELS,
+        "figure `{title}` has {} panels, more than {MOST_PANELS}", density.panels.len(); help: "split it into two figures"
     );
     ensure!(
         (1..=BINS).contains(&density.bins),

@@ -8,7 +8,7 @@ use crate::ensure;
 use crate::error::Result;
 
 /// The most rows.
-const ROWS: usize = 12;
+pub const MOST_ROWS: usize = 12;
 
 /// Rows of bars below each other, on the same axes.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -52,8 +52,8 @@ pub struct Scores {
 pub(super) fn check_histogram(title: &str, histogram: &Histogram) -> Result<()> {
     ensure!(!histogram.rows.is_empty(), "figure `{title}` has no rows"; help: "give at least one group of scores");
     ensure!(
-        histogram.rows.len() <= ROWS,
-        "figure `{title}` has {} rows, more than {ROWS}", histogram.rows.len(); help: "split it into two figures"
+        histogram.rows.len() <= MOST_ROWS,
+        "figure `{title}` has {} rows, more than {MOST_ROWS}", histogram.rows.len(); help: "split it into two figures"
     );
     let bins = histogram.bins;
     ensure!((1..=BINS).contains(&bins), "{bins} bins cannot be drawn"; help: "choose 1 to {BINS}");

@@ -1,17 +1,18 @@
 //! Figures of single answers: where two judges put them, and how one judge's words are spread.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Kind, Options};
 use crate::data::sheet::{Answer, Sheet};
-use crate::data::summary::{SEED, label};
+use crate::data::summary::{Point, SEED, label};
 use crate::error::{Error, Result, bail, ensure, nearest};
 use crate::plot::figure::{self as draw, Axis, Cloud, Density, Histogram, Scores};
+use crate::primitives::results::Results;
 use crate::primitives::summarize::View;
 use crate::primitives::sweep::Cells;
 
-/// Checks the names of judges and the number of thresholds, before anything is waited for.
-pub fn check(view: &View, shown: &[String], kind: Kind, options: &Options) -> Result<()> {
+/// Checks the names of judges, the number of thresholds and that all groups have room, before anything is waited for.
+pub fn check(cells: &Cells, view: &View, shown: &[String], kind: Kind, options: &Options) -> Result<()> {
     let evaluation = view.evaluations.iter().find(|evaluation| evaluation.id == shown[0]);
     let evaluation = evaluation.ok_or_else(|| Error::internal("a chosen evaluation is gone"))?;
     let names: Vec<String> = evaluation.judges.iter().flat_map(|judge| judge.names()).collect();
@@ -35,7 +36,24 @@ pub fn check(view: &View, shown: &[String], kind: Kind, options: &Options) -> Re
         "`thresholds` has {} numbers for {} judges", options.thresholds.len(), options.judges.len().max(1);
         help: "give one for each judge"
     );
+    let has =
+        |results: &[Results]| results.iter().flat_map(|one| one.parts()).any(|part| part.evaluation.id == shown[0]);
+    let groups: BTreeSet<String> =
+        cells.0.iter().filter(|(_, results)| has(results)).map(|(point, _)| group_of(point)).collect();
+    let most = if kind == Kind::Density { draw::MOST_PANELS } else { draw::MOST_ROWS };
+    ensure!(
+        groups.len() <= most,
+        "a {} has room for {most} groups, found {}", kind.name(), groups.len();
+        help: "draw fewer points of the grid at a time"
+    );
     Ok(())
+}
+
+/// What the answers at a point are called together with those of other seeds.
+fn group_of(point: &Point) -> String {
+    let axes: BTreeMap<_, _> = point.iter().filter(|(name, _)| *name != SEED).collect();
+    let name = axes.values().map(|value| label(value)).collect::<Vec<_>>().join(", ");
+    if name.is_empty() { "all seeds".to_string() } else { name }
 }
 
 /// The drawing without its title.
@@ -97,9 +115,7 @@ pub fn figure(cells: &Cells, view: &View, evaluation: &str, kind: Kind, options:
 fn groups(cells: &Cells, evaluation: &str) -> Result<Vec<(String, Vec<Sheet>)>> {
     let mut groups: Vec<(String, Vec<Sheet>)> = Vec::new();
     for (point, results) in cells.0.iter() {
-        let axes: BTreeMap<_, _> = point.iter().filter(|(name, _)| *name != SEED).collect();
-        let name = axes.values().map(|value| label(value)).collect::<Vec<_>>().join(", ");
-        let name = if name.is_empty() { "all seeds".to_string() } else { name };
+        let name = group_of(point);
         for result in results {
             for part in result.parts().iter().filter(|part| part.evaluation.id == evaluation) {
                 let sheet = result.sheet(part, point)?;
