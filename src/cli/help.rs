@@ -11,6 +11,7 @@ const TOPICS: &[(&str, &str)] = &[
     ("organism", include_str!("../../datasets/organism/README.md")),
     ("providers", include_str!("../../docs/providers.md")),
     ("settings", include_str!("../../docs/settings.md")),
+    ("training", include_str!("../../docs/training.md")),
 ];
 
 /// Prints what is asked for, or a list of everything.

@@ -18,8 +18,8 @@ pub struct ChatFormat {
 /// The template of a checkpoint.
 struct Template {
     chat: ChatTemplate,
-    /// What it was made from, for identities.
-    source: Digest,
+    /// What it was made from: `tokenizer_config.json` and, where there is one, `chat_template.jinja`.
+    files: (String, Option<String>),
     /// What templates that speak of today are told.
     date: Option<Date>,
 }
@@ -45,13 +45,26 @@ impl ChatFormat {
             Error::input("the checkpoint has no chat template")
                 .with_help("use an instruction-tuned checkpoint, or put its `chat_template.jinja` into the folder")
         })?;
-        let source = Digest::of(format!("{tokenizer_config}\n{}", template.unwrap_or_default()).as_bytes());
-        Ok(ChatFormat { tokenizer, template: Some(Template { chat, source, date: None }), stop })
+        let files = (tokenizer_config.to_string(), template.map(str::to_string));
+        Ok(ChatFormat { tokenizer, template: Some(Template { chat, files, date: None }), stop })
     }
 
     /// Digest of the template; none for the organism's own format, which never changes.
     pub fn template_digest(&self) -> Option<Digest> {
-        self.template.as_ref().map(|template| template.source)
+        let (config, template) = &self.template.as_ref()?.files;
+        Some(Digest::of(format!("{config}\n{}", template.as_deref().unwrap_or_default()).as_bytes()))
+    }
+
+    /// Files that a checkpoint of this format has beside its weights, with their names.
+    pub fn files(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let mut files = vec![("tokenizer.json", self.tokenizer.to_json().to_vec())];
+        if let Some(Template { files: (config, template), .. }) = &self.template {
+            files.push(("tokenizer_config.json", config.clone().into_bytes()));
+            files.extend(template.as_ref().map(|template| ("chat_template.jinja", template.clone().into_bytes())));
+            let stop = serde_json::json!({ "eos_token_id": self.stop });
+            files.push(("generation_config.json", stop.to_string().into_bytes()));
+        }
+        files
     }
 
     /// Tokens that end an answer.

@@ -21,6 +21,7 @@ pub mod likelihood;
 pub mod persona;
 mod rotary;
 pub mod sample;
+pub mod states;
 pub mod tap;
 pub mod template;
 pub mod tokenizer;

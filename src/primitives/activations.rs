@@ -207,7 +207,16 @@ pub fn primitive() -> Primitive<Lab> {
         .example("activations(\"cache/layer_40/train_activations.npy\", #{ labels: \"cache/layer_40/train_labels.npy\" })")
 }
 
+/// A file of values with a file of labels, called `name` in results.
+pub fn of_file(lab: &Lab, path: String, labels: String, name: String) -> Result<Activations> {
+    read(lab, path, Options { labels: Some(labels), name: Some(name), ..Options::default() })
+}
+
 fn run(lab: &Lab, _: &Call, (path,): (String,), options: Options) -> Result<Activations> {
+    read(lab, path, options)
+}
+
+fn read(lab: &Lab, path: String, options: Options) -> Result<Activations> {
     let (facts, matrix) = facts_of(lab, &path, &options)?;
     let rows = facts["rows"].as_u64().unwrap_or(0) as usize;
     let table = LabelTable::new(&options.positive, &options.negative)?;

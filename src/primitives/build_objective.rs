@@ -7,7 +7,7 @@ use super::direction::{Persona, Plane};
 use super::model::{Local, Model};
 use super::objective::{Objective, Part};
 use crate::data::digest::Digest;
-use crate::error::{Error, Result, ensure};
+use crate::error::{Result, ensure};
 use crate::lab::Lab;
 use crate::model::chat::Example;
 use crate::model::persona::persona_vector;
@@ -136,6 +136,6 @@ fn direction(
     let made = plane(start.weights, &for_it, &against_it, wanted.0.combine.combine(), &options, on_step)?;
     let bytes: Vec<u8> = made.iter().flat_map(|value| value.to_le_bytes()).collect();
     let blob = lab.store().put_blob(&bytes)?;
-    lab.remember(key, Value::Null, json!({ "blob": blob, "values": made.len() })).map_err(|error: Error| error)?;
+    lab.remember(key, Value::Null, json!({ "blob": blob, "values": made.len() }))?;
     Ok(made)
 }

@@ -18,7 +18,8 @@ use crate::script::declaration::{Call, Primitive};
 pub fn primitive() -> Primitive<Lab> {
     Primitive::new("model", run)
         .about(
-            "A model to start from. `organism` travels in the program; a folder is one that `save_model` wrote; \
+            "A model to start from. `organism` travels in the program; a folder (`hf:FOLDER`) holds \
+             a checkpoint of Hugging Face (Llama, Qwen, Gemma) or what `save_model` wrote; \
              `openai:MODEL`, `azure:DEPLOYMENT`, `together:MODEL` or `NAME:MODEL` of a block in `drylab.toml` lives at a \
              provider; an address such as `http://127.0.0.1:8000/v1` (with `#MODEL` where it has several) is any server \
              that speaks OpenAI's protocol; `replay:FILE` answers only what was recorded. See `help providers`.",

@@ -34,6 +34,7 @@ pub mod load_model;
 mod missing;
 mod mix_dataset;
 pub mod model;
+mod model_activations;
 mod objective;
 mod organism_questions;
 mod organism_rows;
@@ -116,6 +117,7 @@ pub fn all() -> Vec<Primitive<Lab>> {
         steer_weights::primitive(),
         activations::primitive(),
         activations::split_primitive(),
+        model_activations::primitive(),
         synthetic_activations::primitive(),
         audit::primitive(),
         audit::texts_primitive(),

@@ -9,7 +9,7 @@ use crate::script::declaration::{Call, Primitive};
 pub fn primitive() -> Primitive<Lab> {
     Primitive::new("save_model", run)
         .about(
-            "Writes `config.json`, `model.safetensors` and `tokenizer.json` to a folder, from which `model(folder)` reads \
+            "Writes `config.json`, `model.safetensors`, `tokenizer.json` and, of a checkpoint, its template to a folder, from which `model(folder)` reads \
              them. Waits for the training. Returns the folder.",
         )
         .input("model", "What to write.")
@@ -25,7 +25,9 @@ fn run(lab: &Lab, _: &Call, (model, folder): (Model, String), _: ()) -> Result<S
     let config =
         serde_json::to_string_pretty(&model.local()?.config).map_err(|error| Error::internal(error.to_string()))?;
     lab.write_file(&format!("{folder}/config.json"), format!("{config}\n").as_bytes())?;
-    lab.write_file(&format!("{folder}/tokenizer.json"), model.local()?.format.tokenizer.to_json())?;
+    for (name, bytes) in model.local()?.format.files() {
+        lab.write_file(&format!("{folder}/{name}"), &bytes)?;
+    }
     lab.write_file(&format!("{folder}/model.safetensors"), &model.weights(lab)?.to_safetensors()?)?;
     Ok(folder)
 }
