@@ -40,7 +40,7 @@ pub enum Home {
 /// A model of this program.
 pub struct Local {
     /// Its shape.
-    pub config: Config,
+    pub config: Arc<Config>,
     /// Its tokenizer, and how chats become tokens.
     pub format: Arc<ChatFormat>,
     source: Source,
@@ -93,7 +93,7 @@ impl Model {
         if let Some(template) = format.template_digest() {
             identity["template"] = json!(template);
         }
-        let (config, lineage) = (weights.config.clone(), json!({ "base": name, "identity": identity }));
+        let (config, lineage) = (Arc::new(weights.config.clone()), json!({ "base": name, "identity": identity }));
         let home = Home::Local(Local { config, format, source: Source::Weights(weights) });
         Ok(Model(Arc::new(Inner { lab: lab.clone(), name, identity, home, lineage })))
     }
@@ -104,7 +104,7 @@ impl Model {
         name: String,
         key: Digest,
         format: Arc<ChatFormat>,
-        config: Config,
+        config: Arc<Config>,
         outcome: Deferred<Value>,
         lineage: Value,
     ) -> Self {

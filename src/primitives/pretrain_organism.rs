@@ -107,7 +107,7 @@ fn run(lab: &Lab, call: &Call, _: (), options: Options) -> Result<Model> {
     })?;
     let name = format!("organism {}", options.seed);
     let format = Arc::new(ChatFormat::world((*tokenizer).clone()));
-    Ok(Model::of_training(lab, name, digest, format, config, outcome, json!({ "pretrained": described })))
+    Ok(Model::of_training(lab, name, digest, format, Arc::new(config), outcome, json!({ "pretrained": described })))
 }
 
 fn pretrain(

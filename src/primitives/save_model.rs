@@ -23,7 +23,7 @@ fn run(lab: &Lab, _: &Call, (model, folder): (Model, String), _: ()) -> Result<S
     }
     model.training()?;
     let config =
-        serde_json::to_string_pretty(&model.local()?.config).map_err(|error| Error::internal(error.to_string()))?;
+        serde_json::to_string_pretty(&*model.local()?.config).map_err(|error| Error::internal(error.to_string()))?;
     lab.write_file(&format!("{folder}/config.json"), format!("{config}\n").as_bytes())?;
     for (name, bytes) in model.local()?.format.files() {
         lab.write_file(&format!("{folder}/{name}"), &bytes)?;
