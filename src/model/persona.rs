@@ -1,46 +1,30 @@
 //! Persona vectors: where the residual stream stands in answers that show a trait, less where it stands in others
 //! (Chen et al. 2025, arXiv 2507.21509).
 
-use super::batch::Batch;
 use super::chat::Example;
-use super::forward::{Activations, Prepared, forward};
+use super::states::{Position, row_states};
 use super::weights::Weights;
 use crate::ensure;
 use crate::error::Result;
 
-/// Mean over the tokens of answers in `shown` of the residual stream after block `state` (from 1), minus the same in
-/// `absent`.
+/// Mean over the answers in `shown` of the mean over their tokens of the residual stream after block `state` (from 1),
+/// minus the same in `absent`.
 ///
 /// # Errors
-/// A state that the model does not have, rows without answers.
+/// A state that the model does not have, no rows, a row without an answer.
 pub fn persona_vector(weights: &Weights, shown: &[Example], absent: &[Example], state: usize) -> Result<Vec<f32>> {
-    let layers = weights.config.layers;
-    ensure!(
-        state >= 1 && state < layers,
-        "a persona vector stands after a block from 1 to {}, found `{state}`", layers - 1;
-        help: "choose one in the middle of the model"
-    );
     let (with_trait, without) = (mean_state(weights, shown, state)?, mean_state(weights, absent, state)?);
     Ok(with_trait.iter().zip(without).map(|(one, other)| (one - other) as f32).collect())
 }
 
 fn mean_state(weights: &Weights, rows: &[Example], state: usize) -> Result<Vec<f64>> {
-    let prepared = Prepared::new(weights);
-    let width = weights.config.width;
-    let (mut batch, mut activations) = (Batch::default(), Activations::default());
-    let (mut sum, mut count) = (vec![0.0; width], 0usize);
-    for row in rows.iter().filter(|row| !row.ids.is_empty()) {
-        batch.clear();
-        batch.push(&row.ids, [row.ids.len() - 1]);
-        forward(weights, &prepared, &batch, &mut activations);
-        let states = activations.state(state).chunks_exact(width);
-        for (values, _) in states.zip(&row.loss_mask).filter(|(_, is_answer)| **is_answer) {
-            sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
-            count += 1;
-        }
-    }
-    ensure!(count > 0, "no row has an answer to take a mean over"; help: "give rows with assistant messages");
-    Ok(sum.into_iter().map(|sum| sum / count as f64).collect())
+    ensure!(!rows.is_empty(), "there are no answers to take a mean over"; help: "give rows with assistant messages");
+    let mut mean = vec![0.0; weights.config.width];
+    row_states(weights, rows, state, Position::MeanOfAnswer, &mut |values| {
+        mean.iter_mut().zip(values).for_each(|(mean, value)| *mean += f64::from(*value) / rows.len() as f64);
+        Ok(())
+    })?;
+    Ok(mean)
 }
 
 #[cfg(test)]
