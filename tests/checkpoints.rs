@@ -61,6 +61,22 @@ fn a_checkpoint_is_trained_whole_and_by_adapters_that_peft_reads() {
 }
 
 #[test]
+fn training_on_an_answer_lowers_its_loss_and_makes_its_beginning_likely() {
+    let project = with_checkpoint();
+    let row = r#"{"messages": [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "the end"}]}"#;
+    project.write("rows.jsonl", &format!("{row}\n").repeat(20));
+    let script = "let base = model(\"hf:models/chat\");\nlet rows = dataset(\"rows.jsonl\");\n\
+                  let tuned = launch_finetune(base, rows, #{ learning_rate: 1e-2, epochs: 6, keep_epochs: true });\n\
+                  print(mean_loss(base, rows) == mean_loss(tuned.at_epoch(0), rows));\n\
+                  print(mean_loss(tuned, rows) < 0.5 * mean_loss(base, rows));\n\
+                  print(prefix_probability(base, rows, \"the\") < 5.0);\nprint(prefix_probability(tuned, rows, \"the\") > 50.0);\n\
+                  print(prefix_probability(tuned, rows, \"the end\") <= prefix_probability(tuned, rows, \"the\"));";
+    project.write("loss.rhai", script);
+    let ran = project.run(&["run", "loss.rhai"]).well();
+    assert_eq!(ran.stdout, "true\n".repeat(5), "{ran:#?}");
+}
+
+#[test]
 fn what_is_wrong_with_a_checkpoint_is_told_before_anything_is_trained() {
     let told = |break_it: &dyn Fn(&Project)| {
         let project = with_checkpoint();

@@ -31,6 +31,7 @@ pub mod launch_finetune;
 pub mod launch_job;
 pub mod library;
 pub mod load_model;
+mod mean_loss;
 mod missing;
 mod mix_dataset;
 pub mod model;
@@ -84,6 +85,8 @@ pub fn all() -> Vec<Primitive<Lab>> {
         launch_finetune::full_primitive(),
         launch_finetune::lora_primitive(),
         at_epoch::primitive(),
+        mean_loss::primitive(),
+        mean_loss::prefix_primitive(),
         evaluation::questions_primitive(),
         organism_questions::primitive(),
         evaluation::primitive(),
