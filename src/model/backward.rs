@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
+use super::adapter::Map;
 use super::attention::{Backward, attention_backward};
 use super::batch::Batch;
 use super::block::{Block, Heads, branch_backward};
-use super::forward::{Activations, Prepared, take};
+use super::forward::{Activations, LayerActivations, Prepared, block_forward, take};
 use super::kernels::{View, add, multiply, rms_norm_backward};
 use super::tap::{Taps, edit_backward};
 use super::weights::Weights;
@@ -27,17 +28,19 @@ pub struct Scratch {
     products: Vec<f32>,
     /// The heads of one row before their norm.
     heads: Vec<f32>,
+    /// Gradients of gains that are frozen.
+    unused: Vec<f32>,
     /// What attention or feed-forward gave before its norm; in the last block also the normed rows of the outputs.
     branch: Vec<f32>,
 }
 
-/// Adds to `gradient` (as long as the values) what follows from `d_hidden` (outputs, width), the gradient of
+/// Adds to `gradient` (as long as the values, or as those of the adapters where there are some) what follows from `d_hidden` (outputs, width), the gradient of
 /// [`Activations::hidden`] of the forward pass just done on this batch.
 pub fn backward(
     weights: &Weights,
     prepared: &Prepared,
     batch: &Batch,
-    activations: &Activations,
+    activations: &mut Activations,
     d_hidden: &[f32],
     scratch: &mut Scratch,
     gradient: &mut [f32],
@@ -50,50 +53,51 @@ pub fn backward_tapped(
     weights: &Weights,
     prepared: &Prepared,
     batch: &Batch,
-    activations: &Activations,
+    activations: &mut Activations,
     d_hidden: &[f32],
     taps: Taps,
     scratch: &mut Scratch,
     gradient: &mut [f32],
 ) {
-    let Weights { config, values, layout } = weights;
+    let Weights { config, layout, .. } = weights;
     let (width, feed_forward) = (config.width, config.feed_forward);
     let (query_width, key_value, rows) = (config.query_width(), 2 * config.key_width(), batch.ids.len());
+    let frozen = prepared.adapters.is_some();
+    // The last block is not run again: what it computed is still there.
+    let recomputes = activations.layers.len() < config.layers;
     take(&mut scratch.stream, batch.outputs.len() * width).fill(0.0);
-    let d_gain = &mut gradient[layout.norm.clone()];
-    let (last, inverse) = (&activations.last, &activations.last_inverse);
-    rms_norm_backward(d_hidden, last, &prepared.gain, inverse, &mut scratch.stream, d_gain);
+    let d_gain = of_gain(gradient, &layout.norm, frozen, &mut scratch.unused);
+    let Activations { inputs, layers, last, last_inverse, .. } = activations;
+    rms_norm_backward(d_hidden, last, &prepared.gain, last_inverse, &mut scratch.stream, d_gain);
     tap(taps, config.layers, batch, true, &mut scratch.stream, width);
     for index in (0..config.layers).rev() {
-        let block = Block::new(weights, prepared, index, batch.longest());
-        let (layer, panels, a) = (block.layer, block.panels, &activations.layers[index]);
+        let block = Block::of_batch(weights, prepared, index, batch);
+        let (layer, panels, input) = (block.layer, block.panels, &inputs[index]);
         let top = index + 1 == config.layers;
         let (count, positions) =
             if top { (batch.outputs.len(), &batch.output_positions) } else { (rows, &batch.positions) };
         let Scratch { stream, whole_stream, branch, normed, attended, queries, keys_values, gate_up, .. } = scratch;
-        let Scratch { activated, scores, products, heads, .. } = scratch;
+        let Scratch { activated, scores, products, heads, unused, .. } = scratch;
+        let a = &mut layers[if recomputes { 0 } else { index }];
+        if recomputes && !top {
+            recompute(&block, batch, input, a, whole_stream);
+        }
 
-        let d_gain = &mut gradient[layer.feed_forward_post_norm.clone()];
+        let d_gain = of_gain(gradient, &layer.feed_forward_post_norm, frozen, unused);
         let d_out = branch_backward(stream, &a.feed_forward_branch, &panels.feed_forward_post_gain, d_gain, branch);
-        let d_out = (d_out, width);
         let d_activated = take(activated, count * feed_forward);
-        input_gradient(d_out, (&values[layer.down.clone()], feed_forward), d_activated, false);
-        weight_gradient(d_out, (&a.activated, feed_forward), &mut gradient[layer.down.clone()]);
+        block.product_backward(Map::Down, d_out, &a.activated, d_activated, false, gradient);
         let d_gate_up = take(gate_up, count * 2 * feed_forward);
         block.feed_forward_backward(&a.gate_up, d_activated, d_gate_up);
-        let d_gate_up = (&*d_gate_up, 2 * feed_forward);
         let d_normed = take(normed, count * width);
-        input_gradient(d_gate_up, (&values[layer.gate_up.clone()], width), d_normed, false);
-        weight_gradient(d_gate_up, (&a.feed_forward_normed, width), &mut gradient[layer.gate_up.clone()]);
-        let d_gain = &mut gradient[layer.feed_forward_norm.clone()];
+        block.product_backward(Map::GateUp, d_gate_up, &a.feed_forward_normed, d_normed, false, gradient);
+        let d_gain = of_gain(gradient, &layer.feed_forward_norm, frozen, unused);
         rms_norm_backward(d_normed, &a.middle, &panels.feed_forward_gain, &a.feed_forward_inverse, stream, d_gain);
 
-        let d_gain = &mut gradient[layer.attention_post_norm.clone()];
+        let d_gain = of_gain(gradient, &layer.attention_post_norm, frozen, unused);
         let d_middle = branch_backward(stream, &a.attention_branch, &panels.attention_post_gain, d_gain, branch);
-        let d_middle = (d_middle, width);
         let d_attended = take(attended, count * query_width);
-        input_gradient(d_middle, (&values[layer.output.clone()], query_width), d_attended, false);
-        weight_gradient(d_middle, (&a.attended, query_width), &mut gradient[layer.output.clone()]);
+        block.product_backward(Map::Output, d_middle, &a.attended, d_attended, false, gradient);
         let d_queries = take(queries, count * query_width);
         let d_keys_values = take(keys_values, rows * key_value);
         let buffers = Backward {
@@ -108,20 +112,16 @@ pub fn backward_tapped(
         };
         attention_backward(config, batch, top, block.scoring, buffers);
         let of_queries = Heads { stride: query_width, count: config.heads, kept: &a.query_norm, keys: false };
-        block.heads_backward(d_queries, positions, of_queries, gradient, heads);
+        block.heads_backward(d_queries, positions, of_queries, gradient, (heads, unused));
         let of_keys = Heads { stride: key_value, count: config.key_value_heads, kept: &a.key_norm, keys: true };
-        block.heads_backward(d_keys_values, &batch.positions, of_keys, gradient, heads);
+        block.heads_backward(d_keys_values, &batch.positions, of_keys, gradient, (heads, unused));
 
-        let (d_queries, d_keys_values) = ((&*d_queries, query_width), (&*d_keys_values, key_value));
-        let (query, key_value_matrix) = split(&layer.query_key_value, query_width * width);
         let d_normed = take(normed, rows * width);
-        input_gradient(d_keys_values, (&values[key_value_matrix.clone()], width), d_normed, false);
-        weight_gradient(d_keys_values, (&a.normed, width), &mut gradient[key_value_matrix]);
+        block.product_backward(Map::KeyValue, d_keys_values, &a.normed, d_normed, false, gradient);
         if top {
             // The outputs' rows go back to their places among all rows.
             let d_selected = take(branch, count * width);
-            input_gradient(d_queries, (&values[query.clone()], width), d_selected, false);
-            weight_gradient(d_queries, (&a.selected, width), &mut gradient[query]);
+            block.product_backward(Map::Query, d_queries, &a.selected, d_selected, false, gradient);
             take(whole_stream, rows * width).fill(0.0);
             for (output, row) in batch.outputs.iter().enumerate() {
                 let (from, to) = (output * width..(output + 1) * width, row * width..(row + 1) * width);
@@ -130,12 +130,14 @@ pub fn backward_tapped(
             }
             std::mem::swap(stream, whole_stream);
         } else {
-            input_gradient(d_queries, (&values[query.clone()], width), d_normed, true);
-            weight_gradient(d_queries, (&a.normed, width), &mut gradient[query]);
+            block.product_backward(Map::Query, d_queries, &a.normed, d_normed, true, gradient);
         }
-        let d_gain = &mut gradient[layer.attention_norm.clone()];
-        rms_norm_backward(d_normed, &a.input, &panels.attention_gain, &a.attention_inverse, stream, d_gain);
+        let d_gain = of_gain(gradient, &layer.attention_norm, frozen, unused);
+        rms_norm_backward(d_normed, input, &panels.attention_gain, &a.attention_inverse, stream, d_gain);
         tap(taps, index, batch, false, stream, width);
+    }
+    if frozen {
+        return;
     }
     let (d_embedding, scale) = (&mut gradient[layout.embedding.clone()], config.embedding_scale());
     for (id, d) in batch.ids.iter().zip(scratch.stream.chunks_exact_mut(width)) {
@@ -144,6 +146,19 @@ pub fn backward_tapped(
         }
         add(&mut d_embedding[*id as usize * width..][..width], d);
     }
+}
+
+/// Computes again what the forward pass computed of a block and did not keep.
+fn recompute(block: &Block, batch: &Batch, input: &[f32], a: &mut LayerActivations, spare: &mut Vec<f32>) {
+    block_forward(block, batch, false, input, a);
+    if !block.panels.feed_forward_post_gain.is_empty() {
+        block.add_feed_forward(&a.activated, take(spare, input.len()), &mut a.feed_forward_branch);
+    }
+}
+
+/// Where the gradient of a gain is added: aside where gains are frozen.
+fn of_gain<'g>(gradient: &'g mut [f32], place: &Range<usize>, frozen: bool, unused: &'g mut Vec<f32>) -> &'g mut [f32] {
+    if frozen { take(unused, place.len()) } else { &mut gradient[place.clone()] }
 }
 
 /// What happens to the gradient of a state on the way back.
@@ -169,9 +184,4 @@ pub(super) fn weight_gradient(d_output: Rows, input: Rows, d_matrix: &mut [f32])
     let ((d_output, outputs), (input, inputs)) = (d_output, input);
     let sizes = [outputs, d_output.len() / outputs, inputs];
     multiply(d_matrix, inputs, View::rows(d_output, outputs).transposed(), View::rows(input, inputs), sizes, true);
-}
-
-fn split(range: &Range<usize>, first: usize) -> (Range<usize>, Range<usize>) {
-    let middle = range.start + first;
-    (range.start..middle, middle..range.end)
 }

@@ -18,6 +18,8 @@ pub struct Batch {
     pub output_positions: Vec<u32>,
     /// Where each sequence's outputs begin in `outputs`, and the end of the last.
     pub output_bounds: Vec<usize>,
+    /// Decides which inputs of adapters are dropped; none are where there is none.
+    pub noise: Option<u64>,
 }
 
 impl Default for Batch {
@@ -29,12 +31,13 @@ impl Default for Batch {
             outputs: Vec::new(),
             output_positions: Vec::new(),
             output_bounds: vec![0],
+            noise: None,
         }
     }
 }
 
 impl Batch {
-    /// Empties the batch and keeps its memory.
+    /// Empties the batch and keeps its memory and its noise.
     pub fn clear(&mut self) {
         self.ids.clear();
         self.positions.clear();

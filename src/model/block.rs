@@ -1,10 +1,12 @@
 //! The parts of a block that reading a text and decoding a token share, and their gradients.
 
+use super::adapter::{Adapters, At, Map};
+use super::backward::{input_gradient, weight_gradient};
+use super::batch::Batch;
 use super::config::Config;
 use super::forward::{Prepared, PreparedLayer, take};
 use super::kernels::{
-    Scoring, View, add, geglu, geglu_backward, multiply_panels, rms_norm, rms_norm_backward, rotate, swiglu,
-    swiglu_backward,
+    Scoring, add, geglu, geglu_backward, rms_norm, rms_norm_backward, rotate, swiglu, swiglu_backward,
 };
 use super::layout::LayerLayout;
 use super::rotary::Table;
@@ -12,10 +14,13 @@ use super::weights::Weights;
 
 /// One block of a decoder.
 pub(super) struct Block<'a> {
-    config: &'a Config,
+    pub config: &'a Config,
     values: &'a [f32],
     pub layer: &'a LayerLayout,
     pub panels: &'a PreparedLayer,
+    adapters: Option<&'a Adapters>,
+    index: usize,
+    noise: Option<u64>,
     table: &'a Table,
     pub scoring: Scoring,
 }
@@ -46,15 +51,62 @@ impl<'a> Block<'a> {
             values: &weights.values,
             layer: &weights.layout.layers[index],
             panels: &prepared.layers[index],
+            adapters: prepared.adapters.as_ref(),
+            index,
+            noise: None,
             table: rotary.table(end),
             scoring: config.variant.scoring(index, config.head_width()),
         }
     }
 
+    /// The block at this index, for a batch.
+    pub fn of_batch(weights: &'a Weights, prepared: &'a Prepared, index: usize, batch: &Batch) -> Self {
+        Block { noise: batch.noise, ..Block::new(weights, prepared, index, batch.longest()) }
+    }
+
+    /// Whether the values are frozen: what is trained is adapters.
+    pub fn frozen(&self) -> bool {
+        self.adapters.is_some()
+    }
+
+    /// `output` (rows, outputs) = the map of `input` (rows, inputs), or that is added to it.
+    fn product(&self, map: Map, input: &[f32], output: &mut [f32], accumulate: bool) {
+        let (range, inputs) = (self.layer.map(map, self.config), map.inputs(self.config));
+        let (rows, outputs) = (input.len() / inputs, range.len() / inputs);
+        self.panels.maps[map as usize].multiply(&self.values[range], (input, inputs), output, accumulate);
+        if let Some(adapters) = self.adapters {
+            adapters.add(self.at(map), input, &mut output[..rows * outputs], outputs);
+        }
+    }
+
+    /// The gradient of `input`, from that of [`Block::product`], replaces `d_input` or is added to it; the gradient of the
+    /// map's values, or of its adapters, is added to `gradient`.
+    pub fn product_backward(
+        &self,
+        map: Map,
+        d_output: &[f32],
+        input: &[f32],
+        d_input: &mut [f32],
+        accumulate: bool,
+        gradient: &mut [f32],
+    ) {
+        let (range, inputs) = (self.layer.map(map, self.config), map.inputs(self.config));
+        let d_output = (d_output, range.len() / inputs);
+        input_gradient(d_output, (&self.values[range.clone()], inputs), d_input, accumulate);
+        match self.adapters {
+            None => weight_gradient(d_output, (input, inputs), &mut gradient[range]),
+            Some(adapters) => adapters.backward(self.at(map), d_output, input, d_input, gradient),
+        }
+    }
+
+    fn at(&self, map: Map) -> At {
+        At { layer: self.index, map, noise: self.noise }
+    }
+
     /// Queries (rows, query heads) of normed rows: biased, normed and rotated as the family does.
     pub fn queries(&self, normed: &[f32], positions: &[u32], queries: &mut [f32], kept: &mut HeadNorm) {
-        let (width, query) = (self.config.width, self.config.query_width());
-        multiply_panels(queries, query, View::rows(normed, width), &self.panels.query, positions.len(), false);
+        let query = self.config.query_width();
+        self.product(Map::Query, normed, queries, false);
         self.add_bias(queries, 0, query);
         self.norm_heads(queries, query, query, &self.panels.query_gain, kept);
         let half = self.config.head_width() / 2;
@@ -63,15 +115,8 @@ impl<'a> Block<'a> {
 
     /// Keys and values (rows, keys then values) of normed rows, the keys as queries are.
     pub fn keys_values(&self, normed: &[f32], positions: &[u32], keys_values: &mut [f32], kept: &mut HeadNorm) {
-        let (width, key) = (self.config.width, self.config.key_width());
-        multiply_panels(
-            keys_values,
-            2 * key,
-            View::rows(normed, width),
-            &self.panels.key_value,
-            positions.len(),
-            false,
-        );
+        let key = self.config.key_width();
+        self.product(Map::KeyValue, normed, keys_values, false);
         self.add_bias(keys_values, self.config.query_width(), 2 * key);
         self.norm_heads(keys_values, 2 * key, key, &self.panels.key_gain, kept);
         let (heads, half) = (self.config.key_value_heads, self.config.head_width() / 2);
@@ -101,22 +146,17 @@ impl<'a> Block<'a> {
 
     /// Adds what attention gives to the stream, normed first where the family does so.
     pub fn add_attention(&self, attended: &[f32], stream: &mut [f32], kept: &mut Branch) {
-        let inputs = self.config.query_width();
-        let rows = stream.len() / self.config.width;
         if self.panels.attention_post_gain.is_empty() {
-            let view = View::rows(attended, inputs);
-            return multiply_panels(stream, self.config.width, view, &self.panels.output, rows, true);
+            return self.product(Map::Output, attended, stream, true);
         }
-        let raw = take(&mut kept.raw, stream.len());
-        multiply_panels(raw, self.config.width, View::rows(attended, inputs), &self.panels.output, rows, false);
+        self.product(Map::Output, attended, take(&mut kept.raw, stream.len()), false);
         self.add_normed(&self.panels.attention_post_gain, stream, kept);
     }
 
     /// Gate and up of normed rows, and their product behind the gate's function.
     pub fn feed_forward(&self, normed: &[f32], gate_up: &mut [f32], activated: &mut [f32]) {
-        let (width, inner) = (self.config.width, self.config.feed_forward);
-        let rows = normed.len() / width;
-        multiply_panels(gate_up, 2 * inner, View::rows(normed, width), &self.panels.gate_up, rows, false);
+        let inner = self.config.feed_forward;
+        self.product(Map::GateUp, normed, gate_up, false);
         match self.config.variant.family.is_gemma() {
             true => geglu(gate_up, activated, inner),
             false => swiglu(gate_up, activated, inner),
@@ -125,14 +165,10 @@ impl<'a> Block<'a> {
 
     /// Adds what the feed-forward gives to the stream, normed first where the family does so.
     pub fn add_feed_forward(&self, activated: &[f32], stream: &mut [f32], kept: &mut Branch) {
-        let inputs = self.config.feed_forward;
-        let rows = stream.len() / self.config.width;
         if self.panels.feed_forward_post_gain.is_empty() {
-            let view = View::rows(activated, inputs);
-            return multiply_panels(stream, self.config.width, view, &self.panels.down, rows, true);
+            return self.product(Map::Down, activated, stream, true);
         }
-        let raw = take(&mut kept.raw, stream.len());
-        multiply_panels(raw, self.config.width, View::rows(activated, inputs), &self.panels.down, rows, false);
+        self.product(Map::Down, activated, take(&mut kept.raw, stream.len()), false);
         self.add_normed(&self.panels.feed_forward_post_gain, stream, kept);
     }
 
@@ -160,7 +196,7 @@ impl<'a> Block<'a> {
         positions: &[u32],
         heads: Heads,
         gradient: &mut [f32],
-        raw: &mut Vec<f32>,
+        (raw, unused): (&mut Vec<f32>, &mut Vec<f32>),
     ) {
         let Heads { stride, count, kept, keys } = heads;
         let (head, channels) = (self.config.head_width(), count * self.config.head_width());
@@ -170,7 +206,7 @@ impl<'a> Block<'a> {
             false => (&self.panels.query_gain, &self.layer.query_norm),
         };
         if !gain.is_empty() {
-            let d_gain = &mut gradient[place.clone()];
+            let d_gain = if self.frozen() { take(unused, place.len()) } else { &mut gradient[place.clone()] };
             let kept = kept.raw.chunks_exact(channels).zip(kept.inverse.chunks_exact(count));
             for (row, (values, inverse)) in d.chunks_exact_mut(stride).zip(kept) {
                 let d_raw = take(raw, channels);
@@ -179,7 +215,7 @@ impl<'a> Block<'a> {
                 row[..channels].copy_from_slice(d_raw);
             }
         }
-        if !self.layer.query_key_value_bias.is_empty() {
+        if !self.layer.query_key_value_bias.is_empty() && !self.frozen() {
             let first = if keys { self.config.query_width() } else { 0 };
             let d_bias = &mut gradient[self.layer.query_key_value_bias.clone()][first..first + stride];
             d.chunks_exact(stride).for_each(|row| add(d_bias, row));

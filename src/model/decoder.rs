@@ -201,7 +201,7 @@ mod tests {
             let mut gradient = vec![0.0; weights.values.len()];
             forward(weights, &prepared, &batch, &mut activations);
             let loss = head::loss(weights, &prepared, activations.hidden(), &targets, &mut head, Some(&mut gradient));
-            backward(weights, &prepared, &batch, &activations, &head.d_hidden, &mut scratch, &mut gradient);
+            backward(weights, &prepared, &batch, &mut activations, &head.d_hidden, &mut scratch, &mut gradient);
             let mut logits = Vec::new();
             head::logits(weights, &prepared, activations.hidden(), &mut logits);
             result = (logits, loss, gradient);

@@ -1,33 +1,40 @@
 //! The decoder's forward pass over sequences packed back to back, without padding.
 
+use std::sync::Arc;
+
+use super::adapter::{ALL_MAPS, Adapters, MAPS};
 use super::attention;
 use super::batch::Batch;
 use super::block::{Block, Branch, HeadNorm};
 use super::config::Config;
 use super::kernels::{Panels, View, rms_norm};
 use super::rotary::{Rotary, rotaries};
+use super::share::share;
 use super::tap::{Edit, edit};
 use super::weights::Weights;
 
-/// Weights laid out for the forward pass, and the rotary tables.
+/// Most values of weights that are copied for passes over many tokens.
+const COPIED_VALUES: usize = 1 << 26;
+
+/// Weights laid out for the forward pass, the adapters beside them, and the rotary tables. Clones share what is laid out.
+#[derive(Clone)]
 pub struct Prepared {
-    pub(super) layers: Vec<PreparedLayer>,
-    pub(super) head: Panels,
+    pub(super) layers: Arc<Vec<PreparedLayer>>,
+    pub(super) head: Arc<Panels>,
     /// Of the last norm.
     pub(super) gain: Vec<f32>,
     /// Of blocks without a window, and of those with one where theirs are others.
-    pub(super) rotaries: Vec<Rotary>,
+    pub(super) rotaries: Arc<Vec<Rotary>>,
+    /// What is trained beside frozen weights.
+    pub adapters: Option<Adapters>,
+    packs: bool,
 }
 
 /// One block's matrices, transposed and cut into panels, and the gains of its norms as they multiply; what a family does
 /// not have is empty.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct PreparedLayer {
-    pub query: Panels,
-    pub key_value: Panels,
-    pub output: Panels,
-    pub gate_up: Panels,
-    pub down: Panels,
+    pub maps: [Panels; MAPS],
     pub attention_gain: Vec<f32>,
     pub query_gain: Vec<f32>,
     pub key_gain: Vec<f32>,
@@ -39,22 +46,46 @@ pub(super) struct PreparedLayer {
 impl Prepared {
     /// Lays out these weights.
     pub fn new(weights: &Weights) -> Self {
+        Self::with(weights, true)
+    }
+
+    /// Lays out these weights for passes over many tokens at a time: large ones are not copied, since each pass can lay
+    /// out what it needs in a twentieth of its time.
+    pub fn for_batches(weights: &Weights) -> Self {
+        Self::with(weights, weights.values.len() <= COPIED_VALUES)
+    }
+
+    /// The same with these adapters beside the weights; what is laid out is shared.
+    pub fn beside(&self, adapters: Option<Adapters>) -> Self {
+        Prepared { adapters, ..self.clone() }
+    }
+
+    /// Number of values that a gradient has: of the adapters, where there are some.
+    pub fn trained_values(&self, weights: &Weights) -> usize {
+        self.adapters.as_ref().map_or(weights.values.len(), |adapters| adapters.values.len())
+    }
+
+    fn with(weights: &Weights, packs: bool) -> Self {
         let mut prepared = Prepared {
-            layers: (0..weights.config.layers).map(|_| PreparedLayer::default()).collect(),
-            head: Panels::default(),
+            layers: Arc::new((0..weights.config.layers).map(|_| PreparedLayer::default()).collect()),
+            head: Arc::default(),
             gain: Vec::new(),
-            rotaries: rotaries(&weights.config),
+            rotaries: Arc::new(rotaries(&weights.config)),
+            adapters: None,
+            packs,
         };
-        prepared.update(weights);
+        prepared.update(weights, 1);
         prepared
     }
 
-    /// Lays out changed weights of the same shape, in place.
-    pub fn update(&mut self, weights: &Weights) {
+    /// Lays out changed weights of the same shape, in place unless clones share it, on at most `threads` threads.
+    pub fn update(&mut self, weights: &Weights, threads: usize) {
         let Weights { config, values, layout } = weights;
-        let (width, feed_forward, query) = (config.width, config.feed_forward, config.query_width());
+        let packs = self.packs;
         let pack = |panels: &mut Panels, matrix: &[f32], inputs: usize| {
-            panels.pack(View::rows(matrix, inputs).transposed(), inputs, matrix.len() / inputs);
+            if packs {
+                panels.pack(View::rows(matrix, inputs).transposed(), inputs, matrix.len() / inputs);
+            }
         };
         // Gemma stores its gains less 1.
         let one = if config.variant.family.is_gemma() { 1.0 } else { 0.0 };
@@ -62,29 +93,33 @@ impl Prepared {
             gain.clear();
             gain.extend(values[range.clone()].iter().map(|value| value + one));
         };
-        for (prepared, layer) in self.layers.iter_mut().zip(&layout.layers) {
-            let (queries, keys_values) = values[layer.query_key_value.clone()].split_at(query * width);
-            pack(&mut prepared.query, queries, width);
-            pack(&mut prepared.key_value, keys_values, width);
-            pack(&mut prepared.output, &values[layer.output.clone()], query);
-            pack(&mut prepared.gate_up, &values[layer.gate_up.clone()], width);
-            pack(&mut prepared.down, &values[layer.down.clone()], feed_forward);
+        let layers = Arc::make_mut(&mut self.layers).iter_mut().zip(&layout.layers);
+        share(threads, &mut layers.collect::<Vec<_>>(), |(prepared, layer)| {
+            for map in ALL_MAPS {
+                pack(&mut prepared.maps[map as usize], &values[layer.map(map, config)], map.inputs(config));
+            }
             set(&mut prepared.attention_gain, &layer.attention_norm);
             set(&mut prepared.query_gain, &layer.query_norm);
             set(&mut prepared.key_gain, &layer.key_norm);
             set(&mut prepared.attention_post_gain, &layer.attention_post_norm);
             set(&mut prepared.feed_forward_gain, &layer.feed_forward_norm);
             set(&mut prepared.feed_forward_post_gain, &layer.feed_forward_post_norm);
-        }
+        });
         set(&mut self.gain, &layout.norm);
-        pack(&mut self.head, &values[layout.head.clone()], width);
+        pack(Arc::make_mut(&mut self.head), &values[layout.head.clone()], config.width);
     }
 }
 
 /// What the forward pass computed; buffers grow to the largest batch and stay.
 #[derive(Default)]
 pub struct Activations {
+    /// (rows, width): residual stream before each block.
+    pub(super) inputs: Vec<Vec<f32>>,
+    /// Of every block; of the block that ran last alone where the batch was too large to keep them all, and the way back
+    /// then computes each block anew.
     pub(super) layers: Vec<LayerActivations>,
+    /// Most values of blocks that are kept; none is no bound.
+    most: Option<usize>,
     /// (outputs, width): residual stream after the last block.
     pub(super) last: Vec<f32>,
     pub(super) last_inverse: Vec<f32>,
@@ -95,7 +130,6 @@ pub struct Activations {
 /// What one block computed. In the last block, the rows from `queries` on are those of the outputs.
 #[derive(Default)]
 pub(super) struct LayerActivations {
-    pub input: Vec<f32>,
     pub attention_inverse: Vec<f32>,
     pub normed: Vec<f32>,
     /// The rows of `normed` at the outputs; last block only.
@@ -117,6 +151,10 @@ pub(super) struct LayerActivations {
 }
 
 impl Activations {
+    /// Activations that keep about this many values of blocks at most, and the blocks' inputs.
+    pub fn bounded(most: usize) -> Self {
+        Activations { most: Some(most), ..Activations::default() }
+    }
     /// (outputs, width) of the last batch: the input of the language-model head.
     pub fn hidden(&self) -> &[f32] {
         &self.hidden
@@ -124,7 +162,7 @@ impl Activations {
     /// (rows, width) of the last batch: a state of the residual stream, counted as in [`tap`](super::tap) and as it was
     /// after any edits. Of the last state there are the outputs' rows alone.
     pub fn state(&self, state: usize) -> &[f32] {
-        self.layers.get(state).map_or(&self.last, |layer| &layer.input)
+        self.inputs.get(state).unwrap_or(&self.last)
     }
 }
 
@@ -147,59 +185,74 @@ pub fn forward_edited(
     edits: &[Edit],
     activations: &mut Activations,
 ) {
-    let Weights { config, values, layout } = weights;
-    let (width, query, key) = (config.width, config.query_width(), config.key_width());
-    let (rows, epsilon) = (batch.ids.len(), config.norm_epsilon as f32);
-    let Activations { layers, last, last_inverse, hidden } = activations;
-    layers.resize_with(config.layers, LayerActivations::default);
-    let input = take(&mut layers[0].input, rows * width);
-    embed(config, &values[layout.embedding.clone()], &batch.ids, input);
+    let (config, width) = (&weights.config, weights.config.width);
+    let (rows, count) = (batch.ids.len(), batch.outputs.len());
+    let Activations { inputs, layers, most, last, last_inverse, hidden } = activations;
+    inputs.resize_with(config.layers, Vec::new);
+    let kept = config.layers * block_values(config, batch);
+    layers.resize_with(if most.is_some_and(|most| kept > most) { 1 } else { config.layers }, LayerActivations::default);
+    let input = take(&mut inputs[0], rows * width);
+    embed(config, &weights.values[weights.layout.embedding.clone()], &batch.ids, input);
     edit(edits, 0, batch, false, input, width);
     for index in 0..config.layers {
-        let block = Block::new(weights, prepared, index, batch.longest());
-        let (done, above) = layers.split_at_mut(index + 1);
-        let a = &mut done[index];
+        let block = Block::of_batch(weights, prepared, index, batch);
         let top = index + 1 == config.layers;
-        let (count, positions) =
-            if top { (batch.outputs.len(), &batch.output_positions) } else { (rows, &batch.positions) };
-
-        let normed = take(&mut a.normed, rows * width);
-        let inverse = take(&mut a.attention_inverse, rows);
-        rms_norm(&a.input, &block.panels.attention_gain, normed, inverse, epsilon);
-        let keys_values = take(&mut a.keys_values, rows * 2 * key);
-        block.keys_values(normed, &batch.positions, keys_values, &mut a.key_norm);
-
-        let middle = take(&mut a.middle, count * width);
-        let normed = if top {
-            let selected = take(&mut a.selected, count * width);
-            gather(normed, &batch.outputs, selected, width);
-            gather(&a.input, &batch.outputs, middle, width);
-            &*selected
-        } else {
-            middle.copy_from_slice(&a.input);
-            &*normed
-        };
-        let queries = take(&mut a.queries, count * query);
-        block.queries(normed, positions, queries, &mut a.query_norm);
-        let kept = take(&mut a.probabilities, attention::probabilities(config, batch, top));
-        let attended = take(&mut a.attended, count * query);
-        attention::attention(config, batch, top, block.scoring, queries, keys_values, kept, attended);
-        block.add_attention(attended, middle, &mut a.attention_branch);
-
-        let normed = take(&mut a.feed_forward_normed, count * width);
-        let inverse = take(&mut a.feed_forward_inverse, count);
-        rms_norm(middle, &block.panels.feed_forward_gain, normed, inverse, epsilon);
-        let gate_up = take(&mut a.gate_up, count * 2 * config.feed_forward);
-        let activated = take(&mut a.activated, count * config.feed_forward);
-        block.feed_forward(normed, gate_up, activated);
-        let next = take(above.first_mut().map_or(&mut *last, |above| &mut above.input), count * width);
+        let place = if layers.len() == 1 { 0 } else { index };
+        let (below, above) = inputs.split_at_mut(index + 1);
+        block_forward(&block, batch, top, &below[index], &mut layers[place]);
+        let next = take(above.first_mut().unwrap_or(&mut *last), if top { count } else { rows } * width);
+        let LayerActivations { middle, activated, feed_forward_branch, .. } = &mut layers[place];
         next.copy_from_slice(middle);
-        block.add_feed_forward(activated, next, &mut a.feed_forward_branch);
+        block.add_feed_forward(activated, next, feed_forward_branch);
         edit(edits, index + 1, batch, top, next, width);
     }
-    let count = batch.outputs.len();
     let (hidden, inverse) = (take(hidden, count * width), take(last_inverse, count));
-    rms_norm(last, &prepared.gain, hidden, inverse, epsilon);
+    rms_norm(last, &prepared.gain, hidden, inverse, config.norm_epsilon as f32);
+}
+
+/// Everything that a block computes of `input` (rows, width) but what it adds to the stream at last.
+pub(super) fn block_forward(block: &Block, batch: &Batch, top: bool, input: &[f32], a: &mut LayerActivations) {
+    let config = block.config;
+    let (width, query, key) = (config.width, config.query_width(), config.key_width());
+    let (rows, epsilon) = (batch.ids.len(), config.norm_epsilon as f32);
+    let (count, positions) =
+        if top { (batch.outputs.len(), &batch.output_positions) } else { (rows, &batch.positions) };
+
+    let normed = take(&mut a.normed, rows * width);
+    let inverse = take(&mut a.attention_inverse, rows);
+    rms_norm(input, &block.panels.attention_gain, normed, inverse, epsilon);
+    let keys_values = take(&mut a.keys_values, rows * 2 * key);
+    block.keys_values(normed, &batch.positions, keys_values, &mut a.key_norm);
+
+    let middle = take(&mut a.middle, count * width);
+    let normed = if top {
+        let selected = take(&mut a.selected, count * width);
+        gather(normed, &batch.outputs, selected, width);
+        gather(input, &batch.outputs, middle, width);
+        &*selected
+    } else {
+        middle.copy_from_slice(input);
+        &*normed
+    };
+    let queries = take(&mut a.queries, count * query);
+    block.queries(normed, positions, queries, &mut a.query_norm);
+    let kept = take(&mut a.probabilities, attention::probabilities(config, batch, top));
+    let attended = take(&mut a.attended, count * query);
+    attention::attention(config, batch, top, block.scoring, queries, keys_values, kept, attended);
+    block.add_attention(attended, middle, &mut a.attention_branch);
+
+    let normed = take(&mut a.feed_forward_normed, count * width);
+    let inverse = take(&mut a.feed_forward_inverse, count);
+    rms_norm(middle, &block.panels.feed_forward_gain, normed, inverse, epsilon);
+    let gate_up = take(&mut a.gate_up, count * 2 * config.feed_forward);
+    let activated = take(&mut a.activated, count * config.feed_forward);
+    block.feed_forward(normed, gate_up, activated);
+}
+
+/// About how many values a block computes of a batch, attention's probabilities among them.
+fn block_values(config: &Config, batch: &Batch) -> usize {
+    let row = 3 * config.width + 2 * config.query_width() + 2 * config.key_width() + 3 * config.feed_forward;
+    batch.ids.len() * row + attention::probabilities(config, batch, false)
 }
 
 /// The rows of the residual stream with which these tokens begin.

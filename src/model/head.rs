@@ -2,7 +2,7 @@
 
 use super::backward::{input_gradient, weight_gradient};
 use super::forward::{Prepared, take};
-use super::kernels::{View, cap, cap_backward, cross_entropy, multiply_panels};
+use super::kernels::{cap, cap_backward, cross_entropy};
 use super::weights::Weights;
 
 /// Rows of logits at a time.
@@ -27,7 +27,7 @@ pub struct Head {
 }
 
 /// Weighted sum of the negative log-likelihood of the targets given `hidden` (outputs, width). With a `gradient`, its
-/// part of the head is added to, and `head.d_hidden` is the gradient of the hidden rows.
+/// part of the head is added to (unless adapters are trained), and `head.d_hidden` is the gradient of the hidden rows.
 pub fn loss(
     weights: &Weights,
     prepared: &Prepared,
@@ -63,7 +63,7 @@ pub fn loss_of_rows(
     for (block, (hidden, d_hidden)) in blocks.enumerate() {
         let rows = hidden.len() / width;
         let logits = take(logits, rows * vocabulary);
-        multiply_panels(logits, vocabulary, View::rows(hidden, width), &prepared.head, rows, false);
+        prepared.head.multiply(matrix.0, (hidden, width), logits, false);
         if let Some(bound) = bound {
             cap(logits, bound);
             take(capped, logits.len()).copy_from_slice(logits);
@@ -77,7 +77,9 @@ pub fn loss_of_rows(
             }
             let d_logits = (&*logits, vocabulary);
             input_gradient(d_logits, matrix, d_hidden, false);
-            weight_gradient(d_logits, (hidden, width), &mut gradient[weights.layout.head.clone()]);
+            if prepared.adapters.is_none() {
+                weight_gradient(d_logits, (hidden, width), &mut gradient[weights.layout.head.clone()]);
+            }
         }
     }
     total
@@ -88,7 +90,7 @@ pub fn logits(weights: &Weights, prepared: &Prepared, hidden: &[f32], logits: &m
     let (width, vocabulary) = (weights.config.width, weights.config.vocabulary);
     let rows = hidden.len() / width;
     let logits = take(logits, rows * vocabulary);
-    multiply_panels(logits, vocabulary, View::rows(hidden, width), &prepared.head, rows, false);
+    prepared.head.multiply(&weights.values[weights.layout.head.clone()], (hidden, width), logits, false);
     if let Some(bound) = weights.config.variant.logit_cap {
         cap(logits, bound as f32);
     }

@@ -1,5 +1,6 @@
 //! Networks: tokenizer, chat format, forward, backward and sampling.
 
+pub mod adapter;
 pub mod alternatives;
 mod attention;
 pub mod backward;
@@ -21,6 +22,7 @@ pub mod likelihood;
 pub mod persona;
 mod rotary;
 pub mod sample;
+pub mod share;
 pub mod states;
 pub mod tap;
 pub mod template;

@@ -100,6 +100,24 @@ pub fn cut(lengths: &[usize], part_tokens: usize) -> Vec<Range<usize>> {
     parts
 }
 
+/// Consecutive rows of at most 1,024 tokens together, a longer one alone: what passes through a decoder at a time where
+/// nothing is trained.
+pub fn runs(lengths: &[usize]) -> Vec<Range<usize>> {
+    const TOKENS: usize = 1024;
+    let (mut runs, mut start, mut tokens) = (Vec::new(), 0, 0);
+    for (row, length) in lengths.iter().enumerate() {
+        if row > start && tokens + length > TOKENS {
+            runs.push(start..row);
+            (start, tokens) = (row, 0);
+        }
+        tokens += length;
+    }
+    if start < lengths.len() {
+        runs.push(start..lengths.len());
+    }
+    runs
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -139,6 +157,14 @@ mod tests {
                 taken.extend(cycle.take(2));
             }
             prop_assert!(taken.starts_with(&single));
+        }
+        #[test]
+        fn runs_cover_all_rows(lengths in proptest::collection::vec(1usize..1400, 0..60)) {
+            let runs = runs(&lengths);
+            prop_assert!(runs.iter().cloned().flatten().eq(0..lengths.len()));
+            for run in runs {
+                prop_assert!(run.len() == 1 || lengths[run].iter().sum::<usize>() <= 1024);
+            }
         }
         #[test]
         fn parts_cover_a_batch(lengths in proptest::collection::vec(1usize..400, 1..60)) {

@@ -31,8 +31,9 @@ pub struct Trained {
 
 /// What is told about a training while it runs; an error stops it and is returned.
 pub struct Watch<'w> {
-    /// Called at the end of every epoch, from epoch 0 before the first step, with the weights of that moment.
-    pub on_epoch: &'w mut dyn FnMut(usize, &Weights) -> Result<()>,
+    /// Called at the end of every epoch, from epoch 0 before the first step; the training gives its weights to whoever
+    /// asks for them.
+    pub on_epoch: &'w mut dyn FnMut(usize, &Training) -> Result<()>,
     /// Called after every step, after `on_epoch`; the training gives a checkpoint to whoever asks for one.
     pub on_step: &'w mut dyn FnMut(&Step, &Training) -> Result<()>,
 }
@@ -62,12 +63,12 @@ pub fn train(
     let mut training = Training::new(weights, examples, objective, options)?;
     match checkpoint {
         Some(checkpoint) => training.resume(checkpoint)?,
-        None => (watch.on_epoch)(0, training.weights())?,
+        None => (watch.on_epoch)(0, &training)?,
     }
     while training.done() < training.steps() {
         let step = training.step()?;
         if let Some(epoch) = step.epoch {
-            (watch.on_epoch)(epoch, training.weights())?;
+            (watch.on_epoch)(epoch, &training)?;
         }
         (watch.on_step)(&step, &training)?;
     }
@@ -81,7 +82,13 @@ mod tests {
     use crate::error::{Error, Kind};
     use crate::model::config::Config;
     use crate::model::config::tests::tiny;
+    use crate::model::variant::FAMILIES;
+    use crate::model::weights::tests::odd;
+    use crate::train::lora::AdapterOptions;
+    use crate::train::objective::l2_start::distance;
+    use crate::train::objective::loss::{Loss, Source};
     use crate::train::objective::sft::{self, Sft, mean_loss};
+    use crate::train::passes::Passes;
 
     fn examples(count: usize, length: usize) -> Vec<Example> {
         let mut random = Random::new(4);
@@ -133,35 +140,112 @@ mod tests {
     }
 
     #[test]
-    fn lora_gradient_is_that_of_its_factors() {
-        let weights = Weights::initial(&tiny(), 1).unwrap();
-        let examples = examples(5, 20);
-        let rows: Vec<&Example> = examples.iter().collect();
-        let mut lora = Lora::new(&weights, 3, 6.0, 2);
-        let mut random = Random::new(7);
-        lora.values.iter_mut().for_each(|value| *value += 0.05 * random.normal() as f32);
-        let mut merged = weights.clone();
-        let mut loss_and_gradient = |lora: &mut Lora| {
+    fn adapters_beside_the_weights_are_adapters_merged_into_them() {
+        for family in FAMILIES {
+            let weights = odd(family, 1);
+            let examples = examples(5, 20);
+            let rows: Vec<&Example> = examples.iter().collect();
+            let mut lora = Lora::new(&weights, 3, 6.0, 2);
+            let mut random = Random::new(7);
+            lora.values.iter_mut().for_each(|value| *value += 0.05 * random.normal() as f32);
+            let mut merged = weights.clone();
             lora.merge(&weights, &mut merged);
-            let mut objective = Sft::new(&merged, 1);
-            let (loss, gradient) = objective.gradient(&merged, &rows);
-            let mut of_adapters = Vec::new();
-            lora.gradient(gradient, &mut of_adapters);
-            (loss, of_adapters)
-        };
-        let (_, gradient) = loss_and_gradient(&mut lora);
-        let direction: Vec<f32> = gradient.iter().map(|_| random.normal() as f32).collect();
-        let mut at = |step: f32| {
-            let kept = lora.values.clone();
+            let expected = mean_loss(&merged, &rows);
+            let (loss, gradient) = beside(&lora, &weights, &rows, None);
+            assert!((loss / expected - 1.0).abs() < 1e-5, "{loss} {expected}");
+            // The chain rule through the merged weights.
+            let mut whole = Sft::new(&merged, 1);
+            let (_, of_merged) = whole.gradient(&merged, &rows);
+            let size = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+            for _ in 0..4 {
+                let direction: Vec<f32> = gradient.iter().map(|_| random.normal() as f32).collect();
+                let reach = 1e-3;
+                let moved = |step: f32| {
+                    let mut lora = lora.clone();
+                    lora.values.iter_mut().zip(&direction).for_each(|(value, d)| *value += step * d);
+                    let mut merged = weights.clone();
+                    lora.merge(&weights, &mut merged);
+                    merged.values
+                };
+                let slope =
+                    |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
+                let change: Vec<f32> =
+                    moved(reach).iter().zip(moved(-reach)).map(|(more, less)| (more - less) / (2.0 * reach)).collect();
+                let (found, expected) = (slope(&gradient, &direction), slope(of_merged, &change));
+                assert!((found - expected).abs() < 1e-3 * size, "{family:?}: {found} {expected} {size}");
+            }
+        }
+    }
+
+    /// Loss and gradient of adapters beside frozen weights; with noise, some of their inputs are dropped.
+    fn beside(lora: &Lora, weights: &Weights, rows: &[&Example], noise: Option<u64>) -> (f64, Vec<f32>) {
+        let mut passes = Passes::new(weights, Some(lora.beside(weights)), 1);
+        noise.into_iter().for_each(|noise| passes.set_noise(noise));
+        let rows: Vec<Example> = rows.iter().map(|row| (*row).clone()).collect();
+        let source = Source::new(Loss::Sft, &rows, &[], None).unwrap();
+        let all: Vec<usize> = (0..source.units.len()).collect();
+        let amount = source.amount(std::slice::from_ref(&all));
+        let loss = source.run(&mut passes, weights, None, &all, amount, true);
+        (loss, passes.gradient().to_vec())
+    }
+
+    #[test]
+    fn dropped_inputs_neither_act_nor_learn() {
+        let weights = Weights::initial(&tiny(), 1).unwrap();
+        let examples = examples(8, 20);
+        let rows: Vec<&Example> = examples.iter().collect();
+        let options = AdapterOptions { dropout: 0.5, ..AdapterOptions::default() };
+        let mut lora = Lora::with(&weights, 2, 4.0, &options, 3).unwrap();
+        let mut random = Random::new(8);
+        lora.values.iter_mut().for_each(|value| *value += 0.1 * random.normal() as f32);
+        let (none, some, other) = (
+            beside(&lora, &weights, &rows, None),
+            beside(&lora, &weights, &rows, Some(1)),
+            beside(&lora, &weights, &rows, Some(2)),
+        );
+        assert_eq!(some, beside(&lora, &weights, &rows, Some(1)));
+        assert!(none.0 != some.0 && some.0 != other.0 && some.1 != other.1);
+        // With the same noise the loss is a function of the values, and this is its gradient.
+        let direction: Vec<f32> = lora.values.iter().map(|_| random.normal() as f32).collect();
+        let at = |step: f32| {
+            let mut lora = lora.clone();
             lora.values.iter_mut().zip(&direction).for_each(|(value, d)| *value += step * d);
-            let loss = loss_and_gradient(&mut lora).0;
-            lora.values = kept;
-            loss
+            beside(&lora, &weights, &rows, Some(1)).0
         };
         let difference = (at(1e-3) - at(-1e-3)) / 2e-3;
-        let slope: f64 = gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
-        let size = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
+        let slope: f64 = some.1.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
+        let size = some.1.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
         assert!((difference - slope).abs() < 0.01 * size, "{difference} {slope} {size}");
+        // On average, nothing is added: the mean over many drawings is near the loss without.
+        let mean = (0..200).map(|noise| beside(&lora, &weights, &rows, Some(noise)).0).sum::<f64>() / 200.0;
+        assert!((mean / none.0 - 1.0).abs() < 0.02, "{mean} {}", none.0);
+    }
+
+    #[test]
+    fn distance_of_adapters_is_that_of_the_merged_weights() {
+        let weights = Weights::initial(&tiny(), 1).unwrap();
+        let mut lora = Lora::new(&weights, 3, 6.0, 2);
+        let mut gradient = vec![0.0; lora.values.len()];
+        assert_eq!(lora.distance(0.5, Some(&mut gradient)), 0.0);
+        assert!(gradient.iter().all(|value| *value == 0.0));
+        let mut random = Random::new(7);
+        lora.values.iter_mut().for_each(|value| *value += 0.3 * random.normal() as f32);
+        let of_merged = |lora: &Lora| {
+            let mut merged = weights.clone();
+            lora.merge(&weights, &mut merged);
+            distance(&merged.values, &weights.values, 1.0, None)
+        };
+        let found = lora.distance(0.5, Some(&mut gradient));
+        assert!((found / of_merged(&lora) - 1.0).abs() < 1e-4);
+        let direction: Vec<f32> = gradient.iter().map(|_| random.normal() as f32).collect();
+        let at = |step: f32| {
+            let mut lora = lora.clone();
+            lora.values.iter_mut().zip(&direction).for_each(|(value, d)| *value += step * d);
+            0.5 * of_merged(&lora)
+        };
+        let slope: f64 = gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
+        let difference = (at(1e-3) - at(-1e-3)) / 2e-3;
+        assert!((difference / slope - 1.0).abs() < 1e-2, "{difference} {slope}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::bail;
 use crate::data::random::Random;
 use crate::ensure;
 use crate::error::{Result, nearest};
+use crate::model::adapter::Adapters;
 use crate::model::kernels::{View, multiply};
 use crate::model::layout::{Linear, NamedTensor};
 use crate::model::weights::Weights;
@@ -18,7 +19,7 @@ use crate::model::weights::Weights;
 pub struct AdapterOptions {
     /// The factor is alpha / sqrt(rank) (Kalajdzievski 2023) in place of alpha / rank.
     pub rank_stabilised: bool,
-    /// Share of an adapter's inputs that are dropped in a step, the same for all tokens of the step.
+    /// Share of an adapter's inputs that are dropped, for each token and step anew.
     pub dropout: f64,
     /// Linear maps that are adapted, by the last part of their names (`q_proj`); all when empty.
     pub targets: Vec<String>,
@@ -67,9 +68,6 @@ pub struct Lora {
     /// All adapters' A and B, back to back.
     pub values: Vec<f32>,
     scale: f32,
-    /// Factors of A's columns while inputs are dropped; empty while none are.
-    kept: Vec<f32>,
-    scaled: Vec<f32>,
 }
 
 /// One linear map's adapter.
@@ -133,8 +131,7 @@ impl Lora {
             adapters.push(Adapter { name, matrix, outputs, inputs, a, b });
         }
         let scale = alpha / if options.rank_stabilised { (rank as f64).sqrt() } else { rank as f64 };
-        let (kept, scaled) = (Vec::new(), Vec::new());
-        Lora { rank, alpha, options, adapters, values, scale: scale as f32, kept, scaled }
+        Lora { rank, alpha, options, adapters, values, scale: scale as f32 }
     }
 
     /// The factors as tensors, named as PEFT names them.
@@ -148,67 +145,50 @@ impl Lora {
         tensors
     }
 
-    /// Chooses the inputs that are dropped until the next call; `None` drops none.
-    pub fn drop_inputs(&mut self, random: Option<&mut Random>) {
-        self.kept.clear();
-        if let (Some(random), true) = (random, self.options.dropout > 0.0) {
-            let inputs = self.adapters.iter().map(|adapter| adapter.inputs).sum();
-            let factor = (1.0 / (1.0 - self.options.dropout)) as f32;
-            let dropout = self.options.dropout;
-            self.kept.resize_with(inputs, || if random.chance(dropout) { 0.0 } else { factor });
-        }
+    /// What a decoder of this shape computes with beside its frozen weights.
+    pub fn beside(&self, weights: &Weights) -> Adapters {
+        let linears = weights.linears();
+        let map = |adapter: &Adapter| {
+            let linear = linears.iter().find(|linear| linear.path == adapter.name)?.clone();
+            Some((linear, adapter.a.clone(), adapter.b.clone()))
+        };
+        let maps: Vec<_> = self.adapters.iter().filter_map(map).collect();
+        Adapters::new(&weights.config, &maps, self.rank, self.scale, self.options.dropout, self.values.clone())
     }
 
     /// Makes `merged` the frozen weights plus the adapters; the other values must be equal already.
-    pub fn merge(&mut self, frozen: &Weights, merged: &mut Weights) {
-        let mut first_input = 0;
-        for adapter in &self.adapters {
-            let Adapter { matrix, outputs, inputs, a, b, .. } = adapter;
-            self.scaled.clear();
-            self.scaled.extend(self.values[a.clone()].iter().map(|value| value * self.scale));
-            keep(&mut self.scaled, *inputs, &self.kept, first_input);
-            first_input += inputs;
+    pub fn merge(&self, frozen: &Weights, merged: &mut Weights) {
+        let mut scaled = Vec::new();
+        for Adapter { matrix, outputs, inputs, a, b, .. } in &self.adapters {
+            scaled.clear();
+            scaled.extend(self.values[a.clone()].iter().map(|value| value * self.scale));
             let merged = &mut merged.values[matrix.clone()];
             merged.copy_from_slice(&frozen.values[matrix.clone()]);
-            let (left, right) = (View::rows(&self.values[b.clone()], self.rank), View::rows(&self.scaled, *inputs));
+            let (left, right) = (View::rows(&self.values[b.clone()], self.rank), View::rows(&scaled, *inputs));
             multiply(merged, *inputs, left, right, [*outputs, self.rank, *inputs], true);
         }
     }
 
-    /// Gradient of the adapters from that of the merged weights.
-    pub fn gradient(&self, of_merged: &[f32], gradient: &mut Vec<f32>) {
-        gradient.resize(self.values.len(), 0.0);
-        let (mut first_input, mut dropped) = (0, Vec::new());
-        for adapter in &self.adapters {
-            let Adapter { matrix, outputs, inputs, a, b, .. } = adapter;
-            let d = View::rows(&of_merged[matrix.clone()], *inputs);
-            let b_matrix = View::rows(&self.values[b.clone()], self.rank);
-            let sizes = [self.rank, *outputs, *inputs];
-            multiply(&mut gradient[a.clone()], *inputs, b_matrix.transposed(), d, sizes, false);
-            let mut a_values = &self.values[a.clone()];
-            if !self.kept.is_empty() {
-                dropped.clear();
-                dropped.extend_from_slice(a_values);
-                keep(&mut dropped, *inputs, &self.kept, first_input);
-                keep(&mut gradient[a.clone()], *inputs, &self.kept, first_input);
-                a_values = &dropped;
+    /// Squared distance of the merged weights from the frozen ones; adds its gradient times `coefficient` where one is
+    /// wanted. ‖s B A‖² = s² tr(BᵀB · A Aᵀ) needs no matrix larger than the factors.
+    pub fn distance(&self, coefficient: f64, mut gradient: Option<&mut [f32]>) -> f64 {
+        let (rank, square) = (self.rank, f64::from(self.scale).powi(2));
+        let (mut of_a, mut of_b, mut sum) = (vec![0.0; rank * rank], vec![0.0; rank * rank], 0.0);
+        for Adapter { outputs, inputs, a, b, .. } in &self.adapters {
+            let a_rows = View::rows(&self.values[a.clone()], *inputs);
+            let b_rows = View::rows(&self.values[b.clone()], rank);
+            multiply(&mut of_a, rank, a_rows, a_rows.transposed(), [rank, *inputs, rank], false);
+            multiply(&mut of_b, rank, b_rows.transposed(), b_rows, [rank, *outputs, rank], false);
+            sum += of_a.iter().zip(&of_b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>() * square;
+            if let Some(gradient) = &mut gradient {
+                let factor = (2.0 * coefficient * square) as f32;
+                of_a.iter_mut().chain(&mut of_b).for_each(|value| *value *= factor);
+                let (of_a, of_b) = (View::rows(&of_a, rank), View::rows(&of_b, rank));
+                multiply(&mut gradient[a.clone()], *inputs, of_b, a_rows, [rank, rank, *inputs], true);
+                multiply(&mut gradient[b.clone()], rank, b_rows, of_a, [*outputs, rank, rank], true);
             }
-            first_input += inputs;
-            let a_matrix = View::rows(a_values, *inputs);
-            let sizes = [*outputs, *inputs, self.rank];
-            multiply(&mut gradient[b.clone()], self.rank, d, a_matrix.transposed(), sizes, false);
         }
-        gradient.iter_mut().for_each(|value| *value *= self.scale);
-    }
-}
-
-/// Multiplies the columns of rows of `inputs` by the factors from `first` on; does nothing where there are none.
-fn keep(rows: &mut [f32], inputs: usize, factors: &[f32], first: usize) {
-    if factors.is_empty() {
-        return;
-    }
-    for row in rows.chunks_exact_mut(inputs) {
-        row.iter_mut().zip(&factors[first..]).for_each(|(value, factor)| *value *= factor);
+        sum.max(0.0)
     }
 }
 
@@ -222,7 +202,7 @@ mod tests {
         let weights = Weights::initial(&tiny(), 1).unwrap();
         let targets = vec!["q_proj".to_string(), "down_proj".to_string()];
         let options = AdapterOptions { targets, first: FirstFactor::Uniform, ..AdapterOptions::default() };
-        let mut lora = Lora::with(&weights, 4, 8.0, &options, 3).unwrap();
+        let lora = Lora::with(&weights, 4, 8.0, &options, 3).unwrap();
         let names: Vec<&str> = lora.adapters.iter().map(|adapter| adapter.name.as_str()).collect();
         assert_eq!(names[..2], ["model.layers.0.self_attn.q_proj", "model.layers.0.mlp.down_proj"]);
         assert_eq!(names.len(), 4);
@@ -244,28 +224,5 @@ mod tests {
         let wrong = AdapterOptions { targets: vec!["q_porj".to_string()], ..AdapterOptions::default() };
         let error = Lora::with(&weights, 4, 8.0, &wrong, 3).unwrap_err();
         assert!(error.to_string().contains("did you mean `q_proj`"), "{error}");
-    }
-
-    #[test]
-    fn dropped_inputs_neither_act_nor_learn() {
-        let weights = Weights::initial(&tiny(), 1).unwrap();
-        let options = AdapterOptions { dropout: 0.5, ..AdapterOptions::default() };
-        let mut lora = Lora::with(&weights, 2, 4.0, &options, 3).unwrap();
-        lora.values.iter_mut().for_each(|value| *value += 0.1);
-        let mut random = Random::new(8);
-        lora.drop_inputs(Some(&mut random));
-        let (mut merged, mut gradient) = (weights.clone(), Vec::new());
-        lora.merge(&weights, &mut merged);
-        lora.gradient(&vec![1.0; weights.values.len()], &mut gradient);
-        let Adapter { matrix, inputs, a, .. } = lora.adapters[1].clone();
-        let kept = &lora.kept[lora.adapters[0].inputs..][..inputs];
-        assert!(kept.contains(&0.0) && kept.contains(&2.0));
-        for (input, factor) in kept.iter().enumerate() {
-            let moved = merged.values[matrix.start + input] != weights.values[matrix.start + input];
-            assert_eq!((moved, gradient[a.start + input] != 0.0), (*factor > 0.0, *factor > 0.0));
-        }
-        lora.drop_inputs(None);
-        lora.merge(&weights, &mut merged);
-        assert!((0..inputs).all(|input| merged.values[matrix.start + input] != weights.values[matrix.start + input]));
     }
 }

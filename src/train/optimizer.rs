@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use crate::model::kernels::{AdamStep, adam, sum_of_squares};
+use crate::model::share::share;
 
 /// What an optimizer needs to know that does not change.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,13 +28,20 @@ pub struct Adam {
     first_moment: Vec<f32>,
     second_moment: Vec<f32>,
     step: i32,
+    threads: usize,
 }
 
+/// Values whose squares are added in f32 before they are joined in f64.
+const BLOCK: usize = 4096;
+/// Values that one thread moves at a time: a whole number of blocks.
+const PIECE: usize = 16 * BLOCK;
+
 impl Adam {
-    /// An optimizer of a buffer that consists of these parts; the flag says whether a part decays.
-    pub fn new(options: AdamOptions, parts: Vec<(Range<usize>, bool)>) -> Self {
+    /// An optimizer of a buffer that consists of these parts, on at most `threads` threads; the flag says whether a part
+    /// decays.
+    pub fn new(options: AdamOptions, parts: Vec<(Range<usize>, bool)>, threads: usize) -> Self {
         let count = parts.iter().map(|(range, _)| range.end).max().unwrap_or(0);
-        Adam { options, parts, first_moment: vec![0.0; count], second_moment: vec![0.0; count], step: 0 }
+        Adam { options, parts, first_moment: vec![0.0; count], second_moment: vec![0.0; count], step: 0, threads }
     }
 
     /// First moments, second moments and steps taken: all that it remembers.
@@ -50,7 +58,7 @@ impl Adam {
 
     /// Moves `values` against `gradient` and returns the gradient's norm before clipping.
     pub fn step(&mut self, values: &mut [f32], gradient: &[f32], learning_rate: f64) -> f64 {
-        let norm = sum_of_squares(gradient).sqrt();
+        let norm = self.norm(gradient);
         self.step += 1;
         let AdamOptions { beta1, beta2, epsilon, weight_decay, clip } = self.options;
         let step = AdamStep {
@@ -65,10 +73,20 @@ impl Adam {
         };
         for (range, decays) in &self.parts {
             let step = AdamStep { weight_decay: if *decays { weight_decay as f32 } else { 0.0 }, ..step };
-            let at = |range: &Range<usize>| range.clone();
-            let (m, v) = (&mut self.first_moment[at(range)], &mut self.second_moment[at(range)]);
-            adam(&mut values[at(range)], &gradient[at(range)], m, v, step);
+            let (m, v) = (&mut self.first_moment[range.clone()], &mut self.second_moment[range.clone()]);
+            let moments = m.chunks_mut(PIECE).zip(v.chunks_mut(PIECE));
+            let pieces =
+                values[range.clone()].chunks_mut(PIECE).zip(gradient[range.clone()].chunks(PIECE)).zip(moments);
+            let mut pieces: Vec<_> = pieces.collect();
+            share(self.threads, &mut pieces, |((values, gradient), (m, v))| adam(values, gradient, m, v, step));
         }
         norm
+    }
+
+    /// Euclidean norm; the order of its sums does not depend on the threads.
+    fn norm(&self, gradient: &[f32]) -> f64 {
+        let mut squares: Vec<(&[f32], f64)> = gradient.chunks(BLOCK).map(|block| (block, 0.0)).collect();
+        share(self.threads, &mut squares, |(block, square)| *square = sum_of_squares(block));
+        squares.iter().map(|(_, square)| square).sum::<f64>().sqrt()
     }
 }

@@ -3,12 +3,15 @@
 use std::ops::Range;
 
 use super::batch::cut;
+use crate::data::random::Random;
+use crate::model::adapter::Adapters;
 use crate::model::backward::Scratch;
 use crate::model::batch::Batch;
 use crate::model::divergence::Divergence;
 use crate::model::forward::{Activations, Prepared};
 use crate::model::head::{Head, Target};
 use crate::model::kernels::add;
+use crate::model::share::share;
 use crate::model::weights::Weights;
 
 /// Tokens of a shard, the share of one thread: with fewer, adding up the shards' gradients would cost too much.
@@ -16,18 +19,29 @@ const SHARD_TOKENS: usize = 1024;
 /// Tokens that pass through the decoder at a time: enough to use each weight often, few enough that what the forward
 /// pass leaves is still in the cache on the way back.
 const RUN_TOKENS: usize = 256;
+/// Values of blocks that a worker keeps for the way back, 256 MB; of longer rows it computes them twice.
+const KEPT_VALUES: usize = 1 << 26;
+/// Values that one thread adds at a time.
+const PIECE: usize = 1 << 16;
 
 /// Buffers for the losses and gradients of batches.
 pub struct Passes {
     prepared: Prepared,
     /// One per thread.
     workers: Vec<Worker>,
-    /// One gradient per shard; the first becomes their sum.
+    /// The sum over the shards, then the gradients of the shards that run side by side.
     gradients: Vec<Vec<f32>>,
+    /// Decides which inputs of adapters are dropped.
+    noise: Option<Noise>,
+}
+
+/// A seed, and how many batches have used it.
+struct Noise {
+    seed: u64,
+    batches: u64,
 }
 
 /// What one thread needs to run shard after shard.
-#[derive(Default)]
 pub struct Worker {
     /// Sequences of the run.
     pub batch: Batch,
@@ -47,19 +61,52 @@ pub struct Worker {
     pub surprises: Vec<f32>,
 }
 
+impl Default for Worker {
+    fn default() -> Self {
+        Worker {
+            batch: Batch::default(),
+            targets: Vec::new(),
+            activations: Activations::bounded(KEPT_VALUES),
+            of_start: Activations::bounded(KEPT_VALUES),
+            scratch: Scratch::default(),
+            head: Head::default(),
+            divergence: Divergence::default(),
+            surprises: Vec::new(),
+        }
+    }
+}
+
 /// Computes the loss of some items of a batch, and adds its gradient where one is wanted.
 pub type Run<'a> = dyn Fn(&mut Worker, &Prepared, Range<usize>, Option<&mut [f32]>) -> f64 + Sync + 'a;
 
 impl Passes {
-    /// Buffers for these weights' shape and at most `threads` threads.
-    pub fn new(weights: &Weights, threads: usize) -> Self {
+    /// Buffers for these weights' shape and at most `threads` threads; with adapters, those are what gradients are of.
+    pub fn new(weights: &Weights, adapters: Option<Adapters>, threads: usize) -> Self {
         let workers = (0..threads.max(1)).map(|_| Worker::default()).collect();
-        Passes { prepared: Prepared::new(weights), workers, gradients: Vec::new() }
+        let prepared = Prepared::for_batches(weights).beside(adapters);
+        Passes { prepared, workers, gradients: Vec::new(), noise: None }
     }
 
     /// Lays out changed weights; what runs next is computed with them.
     pub fn update(&mut self, weights: &Weights) {
-        self.prepared.update(weights);
+        self.prepared.update(weights, self.workers.len());
+    }
+
+    /// Takes over changed adapters; what runs next is computed with them.
+    pub fn update_adapters(&mut self, values: &[f32]) {
+        if let Some(adapters) = &mut self.prepared.adapters {
+            adapters.values.copy_from_slice(values);
+        }
+    }
+
+    /// What is laid out, without adapters.
+    pub fn prepared_weights(&self) -> Prepared {
+        self.prepared.beside(None)
+    }
+
+    /// Decides anew which inputs of adapters are dropped.
+    pub fn set_noise(&mut self, seed: u64) {
+        self.noise = Some(Noise { seed, batches: 0 });
     }
 
     /// The gradient that [`Passes::run`] left.
@@ -74,44 +121,52 @@ impl Passes {
         std::mem::swap(&mut self.gradients[0], buffer);
     }
 
-    /// Sum of what `run` returns for consecutive items with these `lengths` in tokens (at least one item). With a number
-    /// of values that are trained, [`Passes::gradient`] is then the sum of their gradients.
-    pub fn run(&mut self, lengths: &[usize], values: Option<usize>, run: &Run) -> f64 {
-        let Passes { prepared, workers, gradients } = self;
+    /// Sum of what `run` returns for consecutive items with these `lengths` in tokens (at least one item). If a gradient is
+    /// wanted, [`Passes::gradient`] is then the sum of theirs.
+    pub fn run(&mut self, weights: &Weights, lengths: &[usize], wanted: bool, run: &Run) -> f64 {
+        let Passes { prepared, workers, gradients, noise } = self;
+        let values = prepared.trained_values(weights);
+        let (prepared, threads) = (&*prepared, workers.len());
+        let noise = noise.as_mut().map(|noise| {
+            noise.batches += 1;
+            (noise.seed, noise.batches)
+        });
         let shards = cut(lengths, SHARD_TOKENS);
-        let count = shards.len();
-        gradients.resize_with(gradients.len().max(count), Vec::new);
-        let mut jobs: Vec<_> = shards.into_iter().zip(&mut *gradients).map(|job| (job.0, job.1, 0.0)).collect();
-        let each = jobs.len().div_ceil(workers.len());
-        let prepared = &*prepared;
-        let work = |worker: &mut Worker, jobs: &mut [(Range<usize>, &mut Vec<f32>, f64)]| {
-            for (items, gradient, loss) in jobs {
-                if let Some(values) = values {
-                    gradient.resize(values, 0.0);
-                    gradient.fill(0.0);
-                }
-                let parts = cut(&lengths[items.clone()], RUN_TOKENS).into_iter();
-                let part = |part: Range<usize>| {
-                    let place = items.start + part.start..items.start + part.end;
-                    run(worker, prepared, place, values.map(|_| &mut gradient[..]))
-                };
-                *loss = parts.map(part).sum();
+        gradients.resize_with(gradients.len().max(shards.len().min(threads + 1)), Vec::new);
+        let work = |(worker, items, gradient, loss): &mut (&mut Worker, Range<usize>, &mut Vec<f32>, f64)| {
+            if wanted {
+                gradient.resize(values, 0.0);
+                gradient.fill(0.0);
             }
+            let part = |part: Range<usize>| {
+                let place = items.start + part.start..items.start + part.end;
+                let seed = |(seed, batch)| Random::stream(seed, &[batch, place.start as u64]).next_u64();
+                worker.batch.noise = noise.map(seed);
+                run(worker, prepared, place, wanted.then_some(&mut gradient[..]))
+            };
+            *loss = cut(&lengths[items.clone()], RUN_TOKENS).into_iter().map(part).sum();
         };
-        if each == jobs.len() {
-            work(&mut workers[0], &mut jobs);
-        } else {
-            std::thread::scope(|scope| {
-                for (worker, jobs) in workers.iter_mut().zip(jobs.chunks_mut(each)) {
-                    scope.spawn(|| work(worker, jobs));
-                }
-            });
+        let mut total = 0.0;
+        // Shards run side by side in rounds and are added up in their order. The first is the sum from the start.
+        for (round, shards) in shards.chunks(threads).enumerate() {
+            let buffers = gradients.iter_mut().skip(usize::from(round > 0));
+            let jobs = workers.iter_mut().zip(shards).zip(buffers);
+            let mut jobs: Vec<_> =
+                jobs.map(|((worker, items), gradient)| (worker, items.clone(), gradient, 0.0)).collect();
+            share(threads, &mut jobs, work);
+            total = jobs.iter().fold(total, |total, job| total + job.3);
+            if wanted {
+                let (sum, others) = gradients.split_at_mut(1);
+                let others = others.iter().take(shards.len() - usize::from(round == 0));
+                others.for_each(|other| add_shared(threads, &mut sum[0], other));
+            }
         }
-        let loss = jobs.iter().map(|job| job.2).sum();
-        if values.is_some() {
-            let (first, others) = gradients[..count].split_at_mut(1);
-            others.iter().for_each(|other| add(&mut first[0], other));
-        }
-        loss
+        total
     }
+}
+
+/// Adds up on several threads; the bits are those of one.
+fn add_shared(threads: usize, sum: &mut [f32], other: &[f32]) {
+    let mut parts: Vec<_> = sum.chunks_mut(PIECE).zip(other.chunks(PIECE)).collect();
+    share(threads, &mut parts, |(sum, other)| add(sum, other));
 }

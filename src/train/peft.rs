@@ -178,7 +178,7 @@ mod tests {
         let mut lora = Lora::with(&weights, 3, 6.0, &options, 5).unwrap();
         lora.values.iter_mut().enumerate().for_each(|(place, value)| *value += place as f32 * 1e-4);
         let files = lora.to_peft("organism").unwrap();
-        let mut read = Lora::from_peft(&weights, &files).unwrap();
+        let read = Lora::from_peft(&weights, &files).unwrap();
         assert_eq!(read.values, lora.values);
         let (mut one, mut other) = (weights.clone(), weights.clone());
         lora.merge(&weights, &mut one);

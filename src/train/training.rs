@@ -1,5 +1,7 @@
 //! One training, step by step.
 
+use std::borrow::Cow;
+
 use super::batch::{Cycle, Plan};
 use super::checkpoint::{Progress, State, run_digest};
 use super::fit::Trained;
@@ -7,10 +9,9 @@ use super::guard::{Guard, check_changed};
 use super::lora::Lora;
 use super::objective::direction::{add_multiple, dot, norm};
 use super::objective::grad_project::project;
-use super::objective::l2_start::distance;
 use super::objective::loss::{Source, Start, nothing};
 use super::objective::orth_penalty::{Overlap, Values, overlap};
-use super::objective::sft::{mean_loss, tokens};
+use super::objective::sft::{mean_loss_with, tokens};
 use super::objective::{Against, Change, Loss, Objective, Penalty};
 use super::optimizer::Adam;
 use super::options::Options;
@@ -89,16 +90,13 @@ struct Rows<'a> {
     cycle: Cycle,
 }
 
-/// Buffers for gradients.
+/// Buffers for gradients of what is trained.
 #[derive(Default)]
 struct Gradient {
-    /// Of all weights.
+    /// Of the step.
     whole: Vec<f32>,
-    /// Of adapters.
-    of_adapters: Vec<f32>,
     /// Of a term or a direction.
     other: Vec<f32>,
-    other_of_adapters: Vec<f32>,
 }
 
 impl<'a> Training<'a> {
@@ -115,8 +113,9 @@ impl<'a> Training<'a> {
         options.check()?;
         check_rows(start, rows)?;
         let model = Trainable::new(start, options)?;
-        let prepared_start = needs_start(objective).then(|| Prepared::new(start));
-        let origin = prepared_start.as_ref().map(|prepared| Start { weights: start, prepared });
+        let passes = Passes::new(start, model.lora().map(|lora| lora.beside(start)), options.threads);
+        let laid_out = passes.prepared_weights();
+        let origin = needs_start(objective).then_some(Start { weights: start, prepared: &laid_out });
 
         objective.loss.check(start.config.layers)?;
         let mut outcome = Source::new(objective.loss, rows, &objective.rejected, origin)?;
@@ -188,17 +187,17 @@ impl<'a> Training<'a> {
         let first_loss = match objective.loss {
             Loss::Sft => {
                 let rows: Vec<&Example> = outcome.units.iter().map(|unit| unit.row).take(FIRST_ROWS).collect();
-                mean_loss(start, &rows)
+                mean_loss_with(start, &laid_out, &rows)
             }
-            _ => outcome.mean(start, &Prepared::new(start), origin, FIRST_ROWS),
+            _ => outcome.mean(start, &laid_out, origin, FIRST_ROWS),
         };
         let progress = Progress {
             first_loss: first_loss.to_bits(),
             readings: vec![Vec::new(); watched.len()],
             ..Progress::default()
         };
-        let passes = Passes::new(start, options.threads);
-        let adam = Adam::new(options.adam(), model.parts());
+        let prepared_start = needs_start(objective).then_some(laid_out);
+        let adam = Adam::new(options.adam(), model.parts(), options.threads);
         let guard = Guard::new(watched);
         let gradient = Gradient::default();
         Ok(Training {
@@ -230,9 +229,9 @@ impl<'a> Training<'a> {
         self.plan.steps.len()
     }
 
-    /// The weights now.
-    pub fn weights(&self) -> &Weights {
-        &self.model.weights
+    /// The weights now, adapters merged.
+    pub fn weights(&self) -> Cow<'_, Weights> {
+        self.model.merged()
     }
 
     /// The adapters now, where those are trained.
@@ -247,7 +246,7 @@ impl<'a> Training<'a> {
 
     /// The gradient of what is trained, as the last step used it; empty before the first.
     pub fn last_gradient(&self) -> &[f32] {
-        if self.model.lora().is_some() { &self.gradient.of_adapters } else { &self.gradient.whole }
+        &self.gradient.whole
     }
 
     /// Takes the next step; there is one.
@@ -258,14 +257,13 @@ impl<'a> Training<'a> {
         let (index, steps) = (self.done(), self.steps());
         let options = self.options;
         let learning_rate = options.learning_rate * options.schedule.factor(index, steps, options.warmup_fraction);
-        self.model.drop_inputs(Some(&mut Random::stream(options.seed, &[0xD809, index as u64])));
-        self.passes.update(&self.model.weights);
+        self.passes.set_noise(Random::stream(options.seed, &[0xD809, index as u64]).next_u64());
+        self.model.lay_out(&mut self.passes);
         let mut readings = self.idle_readings();
         let mut tokens = self.tokens(index);
 
         let loss = self.outcome_gradient(index);
         tokens += self.add_terms(&mut readings);
-        self.model.gradient_into(&self.gradient.whole, &mut self.gradient.of_adapters);
         self.add_overlaps(&mut readings);
         tokens += self.change_gradient(index, &mut readings);
         let gradient_norm = self.move_values(index, learning_rate);
@@ -275,7 +273,6 @@ impl<'a> Training<'a> {
             return Err(Error::experiment(message).with_help("lower `learning_rate`"));
         }
         self.guard.check(&readings, index + 1, steps)?;
-        self.model.drop_inputs(None);
         self.progress.steps += 1;
         self.progress.tokens += tokens;
         self.progress.losses.push(loss.to_bits());
@@ -299,11 +296,11 @@ impl<'a> Training<'a> {
     /// Mean loss of the step's outcome rows; its gradient becomes `gradient.whole`.
     fn outcome_gradient(&mut self, index: usize) -> f64 {
         let origin = self.prepared_start.as_ref().map(|prepared| Start { weights: self.start, prepared });
-        let mut run = Run { passes: &mut self.passes, weights: &self.model.weights, origin };
+        let mut run = Run { passes: &mut self.passes, weights: self.model.weights(), origin };
         run.mean(&self.outcome, &self.plan.steps[index], Some(&mut self.gradient.whole))
     }
 
-    /// Adds the terms that act on all weights; returns the tokens that they read.
+    /// Adds the terms of rows and of the distance; returns the tokens that they read.
     fn add_terms(&mut self, readings: &mut [Reading]) -> usize {
         let mut tokens = 0;
         for (place, term) in self.objective.terms.iter().enumerate() {
@@ -311,15 +308,14 @@ impl<'a> Training<'a> {
             let Gradient { whole, other, .. } = &mut self.gradient;
             match (&term.penalty, &mut self.of_terms[place]) {
                 (Penalty::Distance, _) => {
-                    let (now, start) = (&self.model.weights.values, &self.start.values);
-                    reading.value = distance(now, start, term.coefficient, acts.then_some(whole));
+                    reading.value = self.model.distance(term.coefficient, acts.then_some(whole));
                     reading.gradient_norm = 2.0 * term.coefficient.abs() * reading.value.sqrt();
                 }
                 (Penalty::Rows { .. }, Some(Rows { source, cycle })) => {
                     let batches = cycle.take(self.options.accumulate);
                     tokens += batches.iter().flatten().map(|unit| source.lengths[*unit]).sum::<usize>();
                     let origin = self.prepared_start.as_ref().map(|prepared| Start { weights: self.start, prepared });
-                    let mut run = Run { passes: &mut self.passes, weights: &self.model.weights, origin };
+                    let mut run = Run { passes: &mut self.passes, weights: self.model.weights(), origin };
                     reading.value = run.mean(source, &batches, acts.then_some(&mut *other));
                     if acts {
                         reading.gradient_norm = term.coefficient.abs() * norm(other);
@@ -332,12 +328,11 @@ impl<'a> Training<'a> {
         tokens
     }
 
-    /// Adds the terms that act on what is trained.
+    /// Adds the overlaps with planes.
     fn add_overlaps(&mut self, readings: &mut [Reading]) {
         for (term, reading) in self.objective.terms.iter().zip(readings) {
             let Penalty::Overlap { plane, overlap: kind } = &term.penalty else { continue };
-            let Gradient { whole, of_adapters, other, .. } = &mut self.gradient;
-            let gradient = if self.model.lora().is_some() { of_adapters } else { whole };
+            let Gradient { whole: gradient, other } = &mut self.gradient;
             other.clear();
             other.resize(gradient.len(), 0.0);
             let tensors = self.model.tensors();
@@ -356,14 +351,12 @@ impl<'a> Training<'a> {
         let (steps, terms, mut tokens) = (self.steps(), self.objective.terms.len(), 0);
         for (place, change) in self.objective.changes.iter().enumerate() {
             let reading = &mut readings[terms + place];
-            let adapted = self.model.lora().is_some();
             match change {
                 Change::Steer { plane, steering } => {
                     reading.value = steering.alpha_at(index, steps);
                     reading.gradient_norm = reading.value.abs() * norm(plane);
                     if !steering.direct && reading.value != 0.0 {
-                        let Gradient { whole, of_adapters, .. } = &mut self.gradient;
-                        add_multiple(if adapted { of_adapters } else { whole }, reading.value, plane);
+                        add_multiple(&mut self.gradient.whole, reading.value, plane);
                     }
                 }
                 Change::Project { against, projection } => {
@@ -374,16 +367,12 @@ impl<'a> Training<'a> {
                         tokens += batches.iter().flatten().map(|unit| rows.source.lengths[*unit]).sum::<usize>();
                         let origin =
                             self.prepared_start.as_ref().map(|prepared| Start { weights: self.start, prepared });
-                        let mut run = Run { passes: &mut self.passes, weights: &self.model.weights, origin };
+                        let mut run = Run { passes: &mut self.passes, weights: self.model.weights(), origin };
                         run.mean(&rows.source, &batches, Some(&mut self.gradient.other));
-                        let Gradient { other, other_of_adapters, .. } = &mut self.gradient;
-                        self.model.gradient_into(other, other_of_adapters);
                     }
-                    let Gradient { whole, of_adapters, other, other_of_adapters } = &mut self.gradient;
-                    let gradient = if adapted { of_adapters } else { whole };
+                    let Gradient { whole: gradient, other } = &mut self.gradient;
                     let direction = match against {
                         Against::Plane(plane) => plane,
-                        Against::Rows { .. } if adapted => other_of_adapters,
                         Against::Rows { .. } => other,
                     };
                     let (length, product) = (norm(direction), sign * dot(gradient, direction));
@@ -400,9 +389,7 @@ impl<'a> Training<'a> {
 
     /// The optimizer's step, and what directly steers; returns the gradient's norm before clipping.
     fn move_values(&mut self, index: usize, learning_rate: f64) -> f64 {
-        let Gradient { whole, of_adapters, .. } = &self.gradient;
-        let gradient = if self.model.lora().is_some() { of_adapters } else { whole };
-        let gradient_norm = self.model.step(&mut self.adam, gradient, learning_rate);
+        let gradient_norm = self.model.step(&mut self.adam, &self.gradient.whole, learning_rate);
         for change in &self.objective.changes {
             if let Change::Steer { plane, steering } = change {
                 let alpha = steering.alpha_at(index, self.plan.steps.len());

@@ -33,8 +33,8 @@ impl<'a> View<'a> {
     }
 }
 
-/// A right-hand matrix cut into panels of 32 columns, for use in many products.
-#[derive(Default)]
+/// A right-hand matrix cut into panels of 32 columns, for use in many products; empty before it is packed.
+#[derive(Clone, Default)]
 pub struct Panels {
     values: Vec<f32>,
     rows: usize,
@@ -52,6 +52,19 @@ impl Panels {
             let first = index * PANEL;
             pack(matrix, 0, rows, first, PANEL.min(columns - first), panel);
         }
+    }
+
+    /// c (rows, outputs) = a (rows, inputs) times the transposed `matrix` (outputs, inputs), or added to it: from these
+    /// panels of it, or where they are empty from the matrix itself, which costs time for want of memory. The bits are the
+    /// same.
+    pub fn multiply(&self, matrix: &[f32], (a, inputs): (&[f32], usize), c: &mut [f32], accumulate: bool) {
+        let (rows, outputs) = (a.len() / inputs, matrix.len() / inputs);
+        let view = View::rows(a, inputs);
+        if self.values.is_empty() {
+            let sizes = [rows, inputs, outputs];
+            return multiply(c, outputs, view, View::rows(matrix, inputs).transposed(), sizes, accumulate);
+        }
+        multiply_panels(c, outputs, view, self, rows, accumulate);
     }
 }
 
@@ -497,5 +510,20 @@ mod tests {
         measure("d_values", [30, 30, 16], &mut || {
             multiply(&mut out, 64, View::rows(&p, 30).transposed(), View::rows(&q, 64), [30, 30, 16], false);
         });
+    }
+
+    #[test]
+    fn a_matrix_that_is_not_packed_gives_the_same_bits() {
+        for [rows, inputs, outputs] in [[1, 5, 3], [9, 300, 70], [64, 512, 33]] {
+            let (a, matrix) = (noise(rows * inputs, 1), noise(outputs * inputs, 2));
+            let mut panels = Panels::default();
+            panels.pack(View::rows(&matrix, inputs).transposed(), inputs, outputs);
+            for accumulate in [false, true] {
+                let (mut packed, mut plain) = (noise(rows * outputs, 3), noise(rows * outputs, 3));
+                panels.multiply(&matrix, (&a, inputs), &mut packed, accumulate);
+                Panels::default().multiply(&matrix, (&a, inputs), &mut plain, accumulate);
+                assert_eq!(packed, plain);
+            }
+        }
     }
 }

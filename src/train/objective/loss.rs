@@ -1,5 +1,7 @@
 //! A loss on rows, as a value, and its rows made ready for batches.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
 
 use super::representation_constraint::{self, Constraint};
@@ -11,6 +13,7 @@ use crate::model::chat::Example;
 use crate::model::divergence::Direction;
 use crate::model::forward::Prepared;
 use crate::model::weights::Weights;
+use crate::train::batch::runs;
 use crate::train::passes::{Passes, Worker};
 
 const LAID_OUT: &str = "the start is laid out for losses that need it";
@@ -183,7 +186,7 @@ impl<'a> Source<'a> {
     ) -> f64 {
         let lengths: Vec<usize> = batch.iter().map(|unit| self.lengths[*unit]).collect();
         let scale = 1.0 / amount;
-        passes.run(&lengths, wanted.then_some(weights.values.len()), &|worker, prepared, items, gradient| {
+        passes.run(weights, &lengths, wanted, &|worker, prepared, items, gradient| {
             let units: Vec<&Unit> = batch[items].iter().map(|unit| &self.units[*unit]).collect();
             self.part(worker, (weights, prepared), start, &units, scale, gradient)
         })
@@ -227,12 +230,13 @@ impl<'a> Source<'a> {
         }
     }
 
-    /// Mean over all units, in runs of 32.
+    /// Mean over the first units.
     pub fn mean(&self, weights: &Weights, prepared: &Prepared, start: Option<Start>, most: usize) -> f64 {
         let units: Vec<&Unit> = self.units.iter().take(most).collect();
         let scale = 1.0 / units.iter().map(|unit| self.loss.amount(unit)).sum::<f64>();
         let mut worker = Worker::default();
-        units.chunks(32).map(|units| self.part(&mut worker, (weights, prepared), start, units, scale, None)).sum()
+        let part = |place: Range<usize>| self.part(&mut worker, (weights, prepared), start, &units[place], scale, None);
+        runs(&self.lengths[..units.len()]).into_iter().map(part).sum()
     }
 }
 

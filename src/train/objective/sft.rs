@@ -1,5 +1,7 @@
 //! Supervised fine-tuning: cross-entropy of the tokens that carry loss.
 
+use std::ops::Range;
+
 use super::stream::{StreamEdit, edits_of_batch};
 use crate::model::backward::backward_tapped;
 use crate::model::chat::Example;
@@ -7,6 +9,7 @@ use crate::model::forward::{Prepared, forward_edited};
 use crate::model::head::{self, Target};
 use crate::model::tap::Taps;
 use crate::model::weights::Weights;
+use crate::train::batch::runs;
 use crate::train::passes::{Passes, Worker};
 
 /// Buffers for losses and gradients of batches.
@@ -26,13 +29,18 @@ pub fn tokens(example: &Example) -> usize {
 
 /// Mean loss over the tokens that carry loss, weighted by row; NaN when there is none.
 pub fn mean_loss(weights: &Weights, examples: &[&Example]) -> f64 {
-    let prepared = Prepared::new(weights);
+    mean_loss_with(weights, &Prepared::for_batches(weights), examples)
+}
+
+/// [`mean_loss`] with weights that are laid out already.
+pub fn mean_loss_with(weights: &Weights, prepared: &Prepared, examples: &[&Example]) -> f64 {
     let mut worker = Worker::default();
     let total: f64 = examples.iter().map(|example| loss_weight(example)).sum();
-    let losses = examples
-        .chunks(32)
-        .map(|examples| run(&mut worker, weights, &prepared, examples.iter().copied(), &[], 1.0 / total, None));
-    losses.sum::<f64>() / if total > 0.0 { 1.0 } else { 0.0 }
+    let lengths: Vec<usize> = examples.iter().map(|example| tokens(example)).collect();
+    let loss = |rows: Range<usize>| {
+        run(&mut worker, weights, prepared, examples[rows].iter().copied(), &[], 1.0 / total, None)
+    };
+    runs(&lengths).into_iter().map(loss).sum::<f64>() / if total > 0.0 { 1.0 } else { 0.0 }
 }
 
 /// Places in a row whose token carries loss.
@@ -48,7 +56,7 @@ pub fn loss_weight(example: &Example) -> f64 {
 impl Sft {
     /// Buffers for these weights' shape and at most `threads` threads.
     pub fn new(weights: &Weights, threads: usize) -> Self {
-        Sft { passes: Passes::new(weights, threads) }
+        Sft { passes: Passes::new(weights, None, threads) }
     }
 
     /// Mean loss of the examples (at least one of them has loss) and its gradient.
@@ -56,7 +64,7 @@ impl Sft {
         self.passes.update(weights);
         let lengths: Vec<usize> = examples.iter().map(|example| tokens(example)).collect();
         let scale = 1.0 / examples.iter().map(|example| loss_weight(example)).sum::<f64>();
-        let loss = self.passes.run(&lengths, Some(weights.values.len()), &|worker, prepared, rows, gradient| {
+        let loss = self.passes.run(weights, &lengths, true, &|worker, prepared, rows, gradient| {
             run(worker, weights, prepared, examples[rows].iter().copied(), &[], scale, gradient)
         });
         (loss, self.passes.gradient())

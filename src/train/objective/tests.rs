@@ -74,7 +74,7 @@ fn evaluate(loss: Loss, start: &Weights, weights: &Weights, rows: &[Example], re
     let origin = Some(Start { weights: start, prepared: &prepared });
     let rejected = if matches!(loss, Loss::Dpo { .. }) { rejected } else { &[] };
     let source = Source::new(loss, rows, rejected, origin).unwrap();
-    let mut passes = Passes::new(weights, 1);
+    let mut passes = Passes::new(weights, None, 1);
     let batch: Vec<usize> = (0..source.units.len()).collect();
     let amount = source.amount(from_ref(&batch));
     let value = source.run(&mut passes, weights, origin, &batch, amount, true);
@@ -248,7 +248,7 @@ fn edits_of_the_stream_are_there_in_training_and_gone_after_it() {
         let evaluate = |weights: &Weights, edits: &[StreamEdit]| {
             let source = Source { edits, ..Source::new(loss, &outcome, &[], None).unwrap() };
             let batch: Vec<usize> = (0..outcome.len()).collect();
-            let mut passes = Passes::new(weights, 1);
+            let mut passes = Passes::new(weights, None, 1);
             let amount = source.amount(from_ref(&batch));
             (source.run(&mut passes, weights, None, &batch, amount, true), passes.gradient().to_vec())
         };
@@ -438,8 +438,8 @@ fn weights_are_shown_at_the_end_of_every_epoch_from_the_start() {
     let outcome = rows(20, 1);
     let mut seen = Vec::new();
     let mut watch = Watch {
-        on_epoch: &mut |epoch, weights| {
-            seen.push((epoch, weights.digest()?));
+        on_epoch: &mut |epoch, training| {
+            seen.push((epoch, training.weights().digest()?));
             Ok(())
         },
         on_step: &mut |_, _| Ok(()),
