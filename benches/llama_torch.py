@@ -1,6 +1,7 @@
 """A Llama-shaped decoder in PyTorch as people write it: scaled_dot_product_attention, rms_norm, tied embedding."""
 import json
 import os
+import resource
 import sys
 
 import torch
@@ -71,6 +72,27 @@ class Decoder(torch.nn.Module):
             gate, up = F.linear(normed, block["gate_up"]).chunk(2, -1)
             x = x + F.linear(F.silu(gate) * up, block["down"])
         return F.rms_norm(x, width, self.norm, epsilon)
+
+
+def peak_mb():
+    """Highest resident memory of this process."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def open_hub_model(folder, case):
+    """The same decoder as `transformers` has it."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    keys = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads",
+            "intermediate_size", "max_position_embeddings", "rms_norm_eps")
+    config = LlamaConfig(**{key: case["config"][key] for key in keys}, tie_word_embeddings=True, rope_theta=10000.0)
+    model = LlamaForCausalLM(config)
+    from safetensors.torch import load_file
+
+    missing, unexpected = model.load_state_dict(load_file(os.path.join(folder, "model.safetensors")), strict=False)
+    assert not unexpected and set(missing) <= {"lm_head.weight"}, (missing, unexpected)
+    model.tie_weights()
+    return model
 
 
 def open_case():

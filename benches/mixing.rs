@@ -12,7 +12,7 @@ use drylab::data::dataset::Dataset;
 use drylab::data::mix::{MixOptions, mix};
 use drylab::data::random::Random;
 use drylab::lab::Files;
-use measure::{Result, Table, ask, asked, flag, median, program, python};
+use measure::{Result, Table, ask, asked, flag, median, peak_bytes, program, python};
 use serde_json::{Value, json};
 
 /// The program's own allocator.
@@ -65,13 +65,6 @@ fn mix_files(folder: &Path) -> Result<()> {
     mixed.dataset.head(COMPARED).write_jsonl(&mut std::fs::File::create(folder.join("drylab.jsonl"))?)?;
     println!("{}", json!({ "parse_seconds": parsed, "seconds": seconds, "bytes": peak }));
     Ok(())
-}
-
-/// The largest resident memory of this process so far.
-fn peak_bytes() -> Result<usize> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<usize>()? * 1024)
 }
 
 /// Each repetition is a process of its own, because a process never forgets its peak of memory.

@@ -19,7 +19,7 @@ use drylab::probe::read::{self, LabelTable, read_activations, read_labels};
 use drylab::probe::scaler::fit_scalers;
 use drylab::probe::synthetic::{SynthesisOptions, synthesize};
 use drylab::probe::write::{write_label_npy, write_npy};
-use measure::{Result, Table, ask, asked, flag, median, program};
+use measure::{Result, Table, ask, asked, flag, median, peak_bytes, program};
 use serde_json::{Value, json};
 
 /// The program's own allocator.
@@ -177,13 +177,6 @@ fn grid(folder: &Path) -> Result<()> {
     let seconds = begun.elapsed().as_secs_f64();
     println!("{}", json!({ "seconds": seconds, "bytes": peak_bytes()?, "bound": bound }));
     Ok(())
-}
-
-/// The largest resident memory of this process so far, pages of mapped files among it.
-fn peak_bytes() -> Result<usize> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<usize>()? * 1024)
 }
 
 /// The first interpreter that has scikit-learn: `PYTHON`, `DRYLAB_PYTHON`, the machine's environment, `python3`.

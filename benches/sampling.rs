@@ -1,4 +1,4 @@
-//! New tokens per second of sampling with 1 and 10 samples per prompt, against a batched loop in PyTorch.
+//! New tokens per second of sampling with 1 and 10 samples per prompt, against `generate` of transformers and a batched loop in PyTorch.
 
 mod measure;
 
@@ -9,9 +9,10 @@ use std::time::Instant;
 use drylab::data::random::Random;
 use drylab::model::config::Config;
 use drylab::model::sample::{Prompt, SampleOptions, sample};
+use drylab::model::sample_shared::sample_shared;
 use drylab::model::variant::Variant;
 use drylab::model::weights::Weights;
-use measure::{Contestant, Result, Table, alternate, ask, asked, program, python};
+use measure::{Contestant, Result, Table, alternate, ask, asked, flag, program, python};
 use serde_json::json;
 
 /// The program's own allocator.
@@ -21,22 +22,27 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const COMPLETIONS: usize = 320;
 const PROMPT_TOKENS: usize = 16;
 const NEW_TOKENS: usize = 48;
-const REPETITIONS: usize = 5;
+const REPETITIONS: usize = 3;
 
-fn shapes() -> [(&'static str, Config); 2] {
-    let config = |width, feed_forward, vocabulary| Config {
+fn shapes() -> [(&'static str, Config); 4] {
+    let config = |width, layers, heads, feed_forward, vocabulary| Config {
         vocabulary,
         width,
-        layers: 4,
-        heads: 4,
-        key_value_heads: 4,
+        layers,
+        heads,
+        key_value_heads: heads,
         feed_forward,
         context: 160,
         rope_theta: 10000.0,
         norm_epsilon: 1e-5,
         variant: Variant::default(),
     };
-    [("organism", config(64, 192, 2861)), ("S", config(128, 344, 2048))]
+    [
+        ("organism", config(64, 4, 4, 192, 2861)),
+        ("S", config(128, 4, 4, 344, 2048)),
+        ("M", config(256, 4, 8, 688, 4096)),
+        ("L", config(512, 8, 8, 1376, 4096)),
+    ]
 }
 
 /// As many prompts as give `COMPLETIONS` completions, all equally long, which spares PyTorch its padding.
@@ -54,6 +60,7 @@ fn options(temperature: f64) -> SampleOptions {
 fn write(folder: &Path, weights: &Weights, prompts: &[Vec<u32>], samples: usize) -> Result<()> {
     let values: Vec<u8> = weights.values.iter().flat_map(|value| value.to_le_bytes()).collect();
     std::fs::write(folder.join("weights.bin"), values)?;
+    std::fs::write(folder.join("model.safetensors"), weights.to_safetensors()?)?;
     let tensors = weights.tensors().into_iter();
     let tensors = tensors.map(|tensor| json!({ "name": tensor.name, "shape": tensor.shape })).collect::<Vec<_>>();
     let case = json!({ "config": weights.config, "tensors": tensors, "prompts": prompts, "samples": samples,
@@ -72,12 +79,18 @@ fn main() -> Result<()> {
     if !asked() {
         return Ok(());
     }
-    let columns = ["shape", "samples", "drylab tok/s", "PyTorch 1 thread", "PyTorch 2 threads", "x 1", "x 2", "agree"];
-    let mut table = Table::new("sampling: temperature 1, key-value cache, 1 thread", &columns);
+    let columns =
+        ["shape", "samples", "threads", "drylab tok/s", "PyTorch", "generate", "x PyTorch", "x generate", "agree"];
+    let mut table = Table::new("sampling: tokens/s at temperature 1, key-value cache", &columns);
     let torch = python("torch", "sampling against PyTorch");
-    for (name, config) in shapes() {
+    let transformers = python("transformers", "sampling against transformers.generate");
+    let chosen = flag("--shapes");
+    for (name, config) in shapes()
+        .into_iter()
+        .filter(|(name, _)| chosen.as_ref().is_none_or(|all| all.split(',').any(|one| one == *name)))
+    {
         let weights = Weights::initial(&config, 1)?;
-        for samples in [1, 10] {
+        for (samples, threads) in [(1, 1), (1, 2), (10, 1), (10, 2)] {
             let prompts = prompts(&config, samples);
             let folder = tempfile::tempdir()?;
             write(folder.path(), &weights, &prompts, samples)?;
@@ -86,38 +99,41 @@ fn main() -> Result<()> {
                 .collect();
             let by_hand: Contestant = Box::new(|| {
                 let begun = Instant::now();
-                let completions = sample(&weights, &all, &options(1.0), &|| false)?;
+                let completions = sample_shared(&weights, &all, &options(1.0), &[], threads, &|| false)?;
                 let tokens: usize = completions.iter().map(|completion| completion.ids.len()).sum();
                 assert_eq!(tokens, COMPLETIONS * NEW_TOKENS);
                 Ok(tokens as f64 / begun.elapsed().as_secs_f64())
             });
-            let mut contestants = vec![by_hand];
-            let mut agreement = None;
-            if let Some(interpreter) = &torch {
-                let command = |threads: &str| {
-                    let mut command = Command::new(interpreter);
-                    command.arg(program("sampling_torch.py")).arg(folder.path()).arg(threads);
-                    command
-                };
-                agreement = Some(share_of_equal(&weights, &prompts, command("1"))?);
-                for threads in ["1", "2"] {
-                    let mut command = command(threads);
-                    contestants.push(Box::new(move || {
-                        Ok(ask(&mut command)?["tokens_per_second"].as_f64().ok_or("no figure")?)
-                    }));
-                }
+            let command = |interpreter: &String, script: &str| {
+                let mut command = Command::new(interpreter);
+                command.arg(program(script)).arg(folder.path()).arg(threads.to_string());
+                command
+            };
+            let (mut contestants, mut names, mut agreement) = (vec![by_hand], vec!["drylab"], None);
+            let scripts =
+                [("PyTorch", &torch, "sampling_torch.py"), ("generate", &transformers, "sampling_generate.py")];
+            for (name, interpreter, script) in scripts {
+                let Some(interpreter) = interpreter else { continue };
+                let equal = share_of_equal(&weights, &prompts, command(interpreter, script))?;
+                // Both read the same greedy continuations, or they do not do the same work.
+                agreement = Some(agreement.map_or(equal, |other: f64| other.min(equal)));
+                let mut command = command(interpreter, script);
+                names.push(name);
+                contestants
+                    .push(Box::new(move || Ok(ask(&mut command)?["tokens_per_second"].as_f64().ok_or("no figure")?)));
             }
             let speeds = alternate(REPETITIONS, &mut contestants)?;
-            let speed = |contestant: usize| speeds.get(contestant).copied();
-            let ratio = |contestant| Some(speeds[0] / speed(contestant)?);
+            let speed = |name: &str| Some(speeds[names.iter().position(|other| *other == name)?]);
+            let ratio = |name: &str| Some(speeds[0] / speed(name)?);
             table.push(vec![
                 json!(name),
                 json!(samples),
+                json!(threads),
                 json!(speeds[0]),
-                json!(speed(1)),
-                json!(speed(2)),
-                json!(ratio(1)),
-                json!(ratio(2)),
+                json!(speed("PyTorch")),
+                json!(speed("generate")),
+                json!(ratio("PyTorch")),
+                json!(ratio("generate")),
                 json!(agreement),
             ]);
         }

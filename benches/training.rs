@@ -16,10 +16,11 @@ use drylab::model::decoder::Decoder;
 use drylab::model::variant::Variant;
 use drylab::model::weights::Weights;
 use drylab::train::batch::batches;
+use drylab::train::lora::Lora;
 use drylab::train::objective::sft::tokens;
 use drylab::train::schedule::Schedule;
-use drylab::train::{Options, fit};
-use measure::{Contestant, Result, Table, alternate, ask, asked, flag, program, python};
+use drylab::train::{Method, Options, fit};
+use measure::{Contestant, Result, Table, alternate, ask, asked, flag, peak_bytes, program, python};
 use serde_json::{Value, json};
 
 /// The program's own allocator; candle gains from it more than the hand-written step does.
@@ -42,13 +43,15 @@ struct Shape {
     loss_from: f64,
     batch_tokens: usize,
     rows: usize,
+    /// Rank of adapters; 0 trains all values.
+    rank: usize,
 }
 
 fn shapes() -> Vec<Shape> {
-    let config = |width, heads, feed_forward, vocabulary| Config {
+    let config = |width, layers, heads, feed_forward, vocabulary| Config {
         vocabulary,
         width,
-        layers: 4,
+        layers,
         heads,
         key_value_heads: heads,
         feed_forward,
@@ -57,25 +60,30 @@ fn shapes() -> Vec<Shape> {
         norm_epsilon: 1e-5,
         variant: Variant::default(),
     };
-    let long = |name, config, steps| Shape {
+    let long = |name, config, steps, rank| Shape {
         name,
         config,
         lengths: (128, 128),
         loss_from: 0.0,
         batch_tokens: 16 * 128,
         rows: 16 * (WARM_UP + steps),
+        rank,
     };
     vec![
         Shape {
             name: "organism",
-            config: config(64, 4, 192, 2861),
+            config: config(64, 4, 4, 192, 2861),
             lengths: (18, 36),
             loss_from: 0.5,
             batch_tokens: 512,
             rows: 900,
+            rank: 0,
         },
-        long("S", config(128, 4, 344, 2048), 12),
-        long("M", config(256, 8, 688, 4096), 6),
+        long("S", config(128, 4, 4, 344, 2048), 12, 0),
+        long("M", config(256, 4, 8, 688, 4096), 6, 0),
+        long("L", config(512, 8, 8, 1376, 4096), 3, 0),
+        long("M LoRA", config(256, 4, 8, 688, 4096), 6, 16),
+        long("L LoRA", config(512, 8, 8, 1376, 4096), 3, 16),
     ]
 }
 
@@ -96,8 +104,16 @@ impl Shape {
     }
 
     fn options(&self, threads: usize) -> Options {
-        // The gradient is never so long that clipping would set in, because the other contestants do not clip.
-        Options { learning_rate: 1e-3, batch_tokens: self.batch_tokens, clip: 1e9, threads, ..Options::default() }
+        let (rank, alpha) = (self.rank, 2.0 * self.rank as f64);
+        Options {
+            learning_rate: 1e-3,
+            batch_tokens: self.batch_tokens,
+            // The gradient is never so long that clipping would set in, because the other contestants do not clip.
+            clip: 1e9,
+            threads,
+            method: if rank == 0 { Method::Full } else { Method::Lora { rank, alpha } },
+            ..Options::default()
+        }
     }
 
     /// The batches that `fit` makes, in its order.
@@ -116,6 +132,12 @@ impl Shape {
         let (weights, examples) = (self.weights()?, self.examples());
         let values: Vec<u8> = weights.values.iter().flat_map(|value| value.to_le_bytes()).collect();
         std::fs::write(folder.join("weights.bin"), values)?;
+        if let Method::Lora { rank, alpha } = self.options(1).method {
+            std::fs::write(folder.join("model.safetensors"), weights.to_safetensors()?)?;
+            let files = Lora::new(&weights, rank, alpha, self.options(1).seed).to_peft("model")?;
+            std::fs::write(folder.join("adapter_config.json"), files.config)?;
+            std::fs::write(folder.join("adapter_model.safetensors"), files.model)?;
+        }
         let plan = self.batches(&examples);
         let tensors = weights.tensors().into_iter();
         let tensors = tensors.map(|tensor| json!({ "name": tensor.name, "shape": tensor.shape }));
@@ -138,9 +160,14 @@ impl Shape {
     }
 }
 
-/// What a contestant prints: speed after the warm-up, and losses that show that it did the same work.
+/// What a contestant prints: speed after the warm-up, its process's highest memory, and losses that show that it did the
+/// same work.
 fn answer(tokens: usize, seconds: f64, losses: &[f64]) {
-    println!("{}", json!({ "tokens_per_second": tokens as f64 / seconds, "losses": losses }));
+    let speed = tokens as f64 / seconds;
+    println!(
+        "{}",
+        json!({ "tokens_per_second": speed, "peak_mb": peak_bytes().unwrap_or(0) as f64 / 1e6, "losses": losses })
+    );
 }
 
 fn train_by_hand(shape: &Shape, threads: usize) -> Result<()> {
@@ -206,10 +233,25 @@ fn main() -> Result<()> {
     if !asked() {
         return Ok(());
     }
-    let columns = ["shape", "threads", "drylab tok/s", "candle tok/s", "PyTorch tok/s", "x candle", "x PyTorch"];
+    let columns = [
+        "shape",
+        "threads",
+        "drylab tok/s",
+        "candle tok/s",
+        "PyTorch tok/s",
+        "x candle",
+        "x PyTorch",
+        "MB",
+        "PyTorch MB",
+    ];
     let mut table = Table::new("training: forward, backward and AdamW, f32", &columns);
     let torch = python("torch", "training against PyTorch");
-    for shape in shapes() {
+    let peft = python("peft", "training adapters against PEFT");
+    let chosen = flag("--shapes");
+    for shape in shapes()
+        .into_iter()
+        .filter(|shape| chosen.as_ref().is_none_or(|names| names.split(',').any(|name| name == shape.name)))
+    {
         let folder = tempfile::tempdir()?;
         shape.write(folder.path())?;
         for threads in ["1", "2"] {
@@ -219,14 +261,20 @@ fn main() -> Result<()> {
                 command.env("RAYON_NUM_THREADS", threads);
                 Ok(command)
             };
-            let mut commands = vec![("drylab", engine("drylab")?), ("candle", engine("candle")?)];
-            if let Some(interpreter) = &torch {
+            let mut commands = vec![("drylab", engine("drylab")?)];
+            let (interpreter, script) =
+                if shape.rank == 0 { (&torch, "training_torch.py") } else { (&peft, "training_peft.py") };
+            if shape.rank == 0 && flag("--without-candle").is_none() {
+                commands.push(("candle", engine("candle")?));
+            }
+            if let Some(interpreter) = interpreter {
                 let mut command = Command::new(interpreter);
-                command.arg(program("training_torch.py")).arg(folder.path()).arg(threads);
+                command.arg(program(script)).arg(folder.path()).arg(threads);
                 commands.push(("PyTorch", command));
             }
-            let speeds = race(shape.name, commands)?;
-            let speed = |name: &str| speeds.get(name).copied();
+            let found = race(shape.name, commands)?;
+            let speed = |name: &str| Some(found.get(name)?.0);
+            let memory = |name: &str| Some(found.get(name)?.1);
             let ratio = |name: &str| Some(speed("drylab")? / speed(name)?);
             table.push(vec![
                 json!(shape.name),
@@ -236,6 +284,8 @@ fn main() -> Result<()> {
                 json!(speed("PyTorch")),
                 json!(ratio("candle")),
                 json!(ratio("PyTorch")),
+                json!(memory("drylab")),
+                json!(memory("PyTorch")),
             ]);
         }
     }
@@ -243,12 +293,13 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Median speeds of contestants that take turns and whose losses agree at every step.
-fn race(shape: &str, commands: Vec<(&'static str, Command)>) -> Result<BTreeMap<&'static str, f64>> {
+/// Median speeds, and highest memory in MB, of contestants that take turns and whose losses agree at every step.
+fn race(shape: &str, commands: Vec<(&'static str, Command)>) -> Result<BTreeMap<&'static str, (f64, f64)>> {
+    let peaks = std::cell::RefCell::new(BTreeMap::new());
     let expected = std::cell::RefCell::new(None::<Vec<f64>>);
     let names: Vec<&str> = commands.iter().map(|(name, _)| *name).collect();
     let contestant = |(name, mut command): (&'static str, Command)| -> Contestant {
-        let expected = &expected;
+        let (expected, peaks) = (&expected, &peaks);
         Box::new(move || {
             let found = ask(&mut command)?;
             let losses: Vec<f64> = serde_json::from_value(found["losses"].clone())?;
@@ -257,9 +308,11 @@ fn race(shape: &str, commands: Vec<(&'static str, Command)>) -> Result<BTreeMap<
             if losses.len() != expected.len() || losses.iter().zip(expected).any(far) {
                 return Err(format!("{name} on {shape} has losses {losses:?}, not {expected:?}").into());
             }
+            peaks.borrow_mut().insert(name, found["peak_mb"].as_f64().ok_or("no memory")?);
             Ok(found["tokens_per_second"].as_f64().ok_or("no figure")?)
         })
     };
     let mut contestants: Vec<Contestant> = commands.into_iter().map(contestant).collect();
-    Ok(names.into_iter().zip(alternate(REPETITIONS, &mut contestants)?).collect())
+    let speeds = alternate(REPETITIONS, &mut contestants)?;
+    Ok(names.into_iter().zip(speeds).map(|(name, speed)| (name, (speed, peaks.borrow()[name]))).collect())
 }

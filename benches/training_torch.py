@@ -5,7 +5,7 @@ import time
 import torch
 import torch.nn.functional as F
 
-from llama_torch import open_case
+from llama_torch import open_case, peak_mb
 
 case, model = open_case()
 optimizer = torch.optim.AdamW(
@@ -41,4 +41,5 @@ for step, (ids, places, targets, tokens) in enumerate(batches):
     optimizer.step()
     losses.append(loss.item())
     read += tokens
-print(json.dumps({"tokens_per_second": read / (time.perf_counter() - begun), "losses": losses}))
+seconds = time.perf_counter() - begun
+print(json.dumps({"tokens_per_second": read / seconds, "peak_mb": peak_mb(), "losses": losses}))

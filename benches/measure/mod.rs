@@ -30,6 +30,13 @@ pub fn median(values: &[f64]) -> f64 {
     if sorted.len() % 2 == 1 { sorted[half] } else { (sorted[half - 1] + sorted[half]) / 2.0 }
 }
 
+/// Highest resident memory of this process in bytes.
+pub fn peak_bytes() -> Result<usize> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).ok_or("no VmHWM")?;
+    Ok(line.trim().trim_end_matches(" kB").parse::<usize>()? * 1024)
+}
+
 /// One contestant: each call is a repetition and gives its figure.
 pub type Contestant<'a> = Box<dyn FnMut() -> Result<f64> + 'a>;
 

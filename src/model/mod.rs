@@ -22,6 +22,7 @@ pub mod likelihood;
 pub mod persona;
 mod rotary;
 pub mod sample;
+pub mod sample_shared;
 pub mod share;
 pub mod states;
 pub mod tap;

@@ -110,6 +110,18 @@ pub fn sample_steered(
     steering: &[Steering],
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Vec<Completion>> {
+    sample_prepared(weights, &Prepared::new(weights), prompts, options, steering, cancelled)
+}
+
+/// [`sample_steered`] with weights that are laid out already.
+pub(super) fn sample_prepared(
+    weights: &Weights,
+    prepared: &Prepared,
+    prompts: &[Prompt],
+    options: &SampleOptions,
+    steering: &[Steering],
+    cancelled: &dyn Fn() -> bool,
+) -> Result<Vec<Completion>> {
     check(&weights.config, prompts, options)?;
     for Steering { state, change, .. } in steering {
         let layers = weights.config.layers;
@@ -130,7 +142,7 @@ pub fn sample_steered(
         let empty = Completion { ids: vec![], logprobs: vec![], alternatives: vec![], finish: Finish::Length };
         return Ok(vec![empty; prompts.len()]);
     }
-    let mut sampler = Sampler::new(weights, options, steering);
+    let mut sampler = Sampler::new(weights, prepared, options, steering);
     // Equal prompts stand together and are read once.
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by(|a, b| prompts[*a].ids.len().cmp(&prompts[*b].ids.len()).then(prompts[*a].ids.cmp(&prompts[*b].ids)));
@@ -256,7 +268,7 @@ struct Slot {
 
 struct Sampler<'a> {
     weights: &'a Weights,
-    prepared: Prepared,
+    prepared: &'a Prepared,
     options: &'a SampleOptions,
     steering: &'a [Steering],
     activations: Activations,
@@ -280,10 +292,10 @@ struct Sampler<'a> {
 }
 
 impl<'a> Sampler<'a> {
-    fn new(weights: &'a Weights, options: &'a SampleOptions, steering: &'a [Steering]) -> Self {
+    fn new(weights: &'a Weights, prepared: &'a Prepared, options: &'a SampleOptions, steering: &'a [Steering]) -> Self {
         Sampler {
             weights,
-            prepared: Prepared::new(weights),
+            prepared,
             options,
             steering,
             activations: Activations::default(),
@@ -327,9 +339,9 @@ impl<'a> Sampler<'a> {
             Edit { state: steering.state, rows, change: steering.change.clone() }
         };
         let edits: Vec<Edit> = self.steering.iter().map(edit).collect();
-        forward_edited(self.weights, &self.prepared, &batch, &edits, &mut self.activations);
+        forward_edited(self.weights, self.prepared, &batch, &edits, &mut self.activations);
         let mut logits = Vec::new();
-        head::logits(self.weights, &self.prepared, self.activations.hidden(), &mut logits);
+        head::logits(self.weights, self.prepared, self.activations.hidden(), &mut logits);
         for ((group, bounds), logits) in same.iter().zip(batch.bounds.windows(2)).zip(logits.chunks(config.vocabulary))
         {
             let (rows, length) = (bounds[0] * width..bounds[1] * width, bounds[1] - bounds[0]);
@@ -385,7 +397,7 @@ impl<'a> Sampler<'a> {
         let Weights { config, values, layout } = self.weights;
         let (width, query, key) = (config.width, config.query_width(), config.key_width());
         let (rows, epsilon) = (self.slots.len(), config.norm_epsilon as f32);
-        let prepared = &self.prepared;
+        let prepared = self.prepared;
         self.positions.clear();
         self.positions.extend(self.slots.iter().map(|slot| (slot.prompt.length + slot.ids.len() - 1) as u32));
         let end = self.positions.iter().max().map_or(0, |position| *position as usize + 1);

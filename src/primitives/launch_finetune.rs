@@ -42,7 +42,8 @@ impl Handle for Method {
     const NAME: &'static str = "Method";
     fn identity(&self) -> Value {
         let train::Method::Lora { rank, alpha } = self.method else { return json!("full") };
-        let mut identity = json!({ "rank": rank, "alpha": alpha });
+        // 2: adapters are computed beside the weights, which rounds otherwise than merging them did.
+        let mut identity = json!({ "rank": rank, "alpha": alpha, "version": 2 });
         // What is as it always was is no part of keys that were there before it could be chosen.
         let (adapters, usual) = (&self.adapters, AdapterOptions::default());
         if adapters.rank_stabilised {
@@ -87,7 +88,7 @@ struct LoraOptions {
     alpha: f64,
     /// Scales by alpha / sqrt(rank) instead (rsLoRA).
     rank_stabilised: bool,
-    /// Share of an adapter's inputs that are dropped in a step.
+    /// Share of an adapter's inputs that are dropped, for each token and step anew.
     dropout: f64,
     /// Linear layers that are adapted, such as `q_proj`; all of them when empty.
     targets: Vec<String>,
@@ -350,9 +351,9 @@ fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Opti
     let objective = build_objective(lab, &start, parts, &mut |_| lab.check_call(key))?;
     let mut epochs = Vec::new();
     let mut watch = Watch {
-        on_epoch: &mut |epoch, weights| {
+        on_epoch: &mut |epoch, training| {
             if options.keep_epochs {
-                let blob = lab.store().put_blob(&weights.to_safetensors()?)?;
+                let blob = lab.store().put_blob(&training.weights().to_safetensors()?)?;
                 epochs.push(json!({ "epoch": epoch, "blob": blob }));
             }
             Ok(())
