@@ -320,6 +320,11 @@ impl Lab {
     pub fn send(&self, event: Event) {
         self.inner.events.send(event);
     }
+    /// Threads that a call that computes may use: its own, and those of the calls that could run beside it. The number
+    /// must not change what it computes.
+    pub fn threads(&self) -> usize {
+        1 + self.inner.engine.idle()
+    }
     /// Whether somebody asked to stop.
     pub fn cancelled(&self) -> bool {
         self.inner.cancelled.load(Ordering::Relaxed)

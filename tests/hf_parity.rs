@@ -132,7 +132,7 @@ fn one_step_of_adamw_is_that_of_pytorch() {
         let (_, gradient) = gradient(&weights, &expected);
         let options = AdamOptions { beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weight_decay: 0.1, clip: 1.0 };
         let parts = weights.tensors().into_iter().map(|tensor| (tensor.range, tensor.shape.len() > 1)).collect();
-        let norm = Adam::new(options, parts).step(&mut weights.values, &gradient, 1e-2);
+        let norm = Adam::new(options, parts, 1).step(&mut weights.values, &gradient, 1e-2);
         let told = expected["gradient_norm"].as_f64().unwrap();
         assert!((norm / told - 1.0).abs() < 1e-4, "{name}: {norm} {told}");
         let mut worst = 0.0f32;

@@ -79,7 +79,7 @@ fn adamw_is_that_of_pytorch() {
     }
     let options = AdamOptions { beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weight_decay: 0.1, clip: 1.0 };
     let parts = weights.tensors().into_iter().map(|tensor| (tensor.range, tensor.shape.len() > 1)).collect();
-    let mut adam = Adam::new(options, parts);
+    let mut adam = Adam::new(options, parts, 1);
     for factor in [1.0, -0.5, 0.01] {
         let scaled: Vec<f32> = gradient.iter().map(|value| value * factor).collect();
         adam.step(&mut weights.values, &scaled, 1e-2);

@@ -10,8 +10,9 @@ use drylab::model::forward::{Activations, Prepared, forward};
 use drylab::model::head;
 use drylab::model::weights::Weights;
 use drylab::train::Lora;
-use drylab::train::objective::sft::Sft;
+use drylab::train::objective::loss::{Loss, Source};
 use drylab::train::optimizer::{Adam, AdamOptions};
+use drylab::train::passes::Passes;
 use drylab::train::peft::Files;
 use serde_json::Value;
 
@@ -51,18 +52,18 @@ fn expected() -> (Vec<Example>, Vec<f64>, Vec<f64>) {
 fn three_steps_are_those_of_peft() {
     let base = base();
     let (rows, losses, _) = expected();
-    let rows: Vec<&Example> = rows.iter().collect();
-    let (mut lora, mut merged) = (adapters(&base, "before"), base.clone());
+    let mut lora = adapters(&base, "before");
     let options = AdamOptions { beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weight_decay: 0.0, clip: 0.5 };
-    let count = lora.values.len();
-    let mut adam = Adam::new(options, vec![(0..count, true)]);
-    let (mut sft, mut gradient) = (Sft::new(&base, 1), Vec::new());
+    let mut adam = Adam::new(options, vec![(0..lora.values.len(), true)], 1);
+    let mut passes = Passes::new(&base, Some(lora.beside(&base)), 1);
+    let source = Source::new(Loss::Sft, &rows, &[], None).unwrap();
+    let all: Vec<usize> = (0..source.units.len()).collect();
+    let amount = source.amount(std::slice::from_ref(&all));
     for wanted in losses {
-        lora.merge(&base, &mut merged);
-        let (loss, of_merged) = sft.gradient(&merged, &rows);
+        passes.update_adapters(&lora.values);
+        let loss = source.run(&mut passes, &base, None, &all, amount, true);
         assert!((loss - wanted).abs() < 1e-5, "{loss} {wanted}");
-        lora.gradient(of_merged, &mut gradient);
-        adam.step(&mut lora.values, &gradient, 1e-2);
+        adam.step(&mut lora.values, passes.gradient(), 1e-2);
     }
     let after = adapters(&base, "after");
     let most = after.values.iter().fold(0f32, |most, value| most.max(value.abs()));
@@ -74,7 +75,7 @@ fn three_steps_are_those_of_peft() {
 fn logits_are_those_of_peft() {
     let base = base();
     let (rows, _, wanted) = expected();
-    let (mut lora, mut merged) = (adapters(&base, "after"), base.clone());
+    let (lora, mut merged) = (adapters(&base, "after"), base.clone());
     lora.merge(&base, &mut merged);
     let prepared = Prepared::new(&merged);
     let (mut batch, mut activations, mut logits) = (Batch::default(), Activations::default(), Vec::new());

@@ -91,6 +91,11 @@ impl Engine {
         deferred
     }
 
+    /// How many calls could compute beside those that do.
+    pub fn idle(&self) -> usize {
+        self.turns.idle()
+    }
+
     /// Blocks the calling thread, which must not be one of the engine's, until the outcome is there.
     pub fn wait(&self, deferred: &Deferred<Value>) -> Result<std::sync::Arc<Value>> {
         match deferred.peek() {

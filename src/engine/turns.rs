@@ -53,6 +53,11 @@ impl Turns {
         Turns { shared: Arc::new(Mutex::new(Queue { free: count.max(1), waiting: BinaryHeap::new() })) }
     }
 
+    /// How many turns nobody has at the moment.
+    pub fn idle(&self) -> usize {
+        self.shared.lock().expect("no panic while holding the queue").free
+    }
+
     /// Waits for a turn; of those that wait, the smallest `age` goes first.
     pub async fn take(&self, age: u64) -> Turn {
         let waiting = {
@@ -114,10 +119,13 @@ mod tests {
     #[tokio::test]
     async fn a_waiter_that_gave_up_loses_no_turn() {
         let turns = Turns::new(1);
+        assert_eq!(turns.idle(), 1);
         let held = turns.take(0).await;
+        assert_eq!(turns.idle(), 0);
         let gave_up = tokio::time::timeout(std::time::Duration::from_millis(5), turns.take(1)).await;
         assert!(gave_up.is_err());
         drop(held);
+        assert_eq!(turns.idle(), 1);
         let _again = turns.take(2).await;
     }
 }

@@ -12,7 +12,8 @@ use crate::data::digest::Digest;
 use crate::engine::Turn;
 use crate::error::{Error, Kind, Result};
 use crate::lab::{Call, Lab, Missing, Stage};
-use crate::model::sample::{self, Finish, Prompt, SampleOptions};
+use crate::model::sample::{Finish, Prompt, SampleOptions};
+use crate::model::sample_shared::sample_shared;
 use crate::provider::ask_many::ask_many;
 pub use crate::provider::budget::Purpose;
 use crate::provider::capability::{self, Capabilities};
@@ -174,7 +175,7 @@ fn ask_local(
         let (fitting, prompts): (Vec<usize>, Vec<Prompt>) =
             prompts.into_iter().enumerate().filter(|(_, prompt)| prompt.ids.len() < local.config.context).unzip();
         lab.check_cancelled()?;
-        let completions = sample::sample(&weights, &prompts, &options, &|| lab.cancelled())?;
+        let completions = sample_shared(&weights, &prompts, &options, &[], lab.threads(), &|| lab.cancelled())?;
         let word = |(id, logprob): &(u32, f32)| (local.format.tokenizer.decode(&[*id]), f64::from(*logprob));
         let said = completions.into_iter().map(|completion| Said {
             text: local.format.tokenizer.decode(&completion.ids),

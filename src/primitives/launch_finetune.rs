@@ -344,6 +344,7 @@ fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Opti
         method: options.method.as_ref().map_or(train::Method::Full, |method| method.method),
         adapters: options.method.as_ref().map(|method| method.adapters.clone()).unwrap_or_default(),
         accumulate: options.accumulate,
+        threads: lab.threads(),
         ..train::Options::default()
     };
     let start = Start { base, local, weights: &weights, options: &settings };

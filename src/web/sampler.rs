@@ -9,7 +9,8 @@ use tokio::sync::{Semaphore, oneshot};
 use super::models::Served;
 use crate::error::{Error, Result};
 use crate::lab::Lab;
-use crate::model::sample::{Completion, Prompt, SampleOptions, sample};
+use crate::model::sample::{Completion, Prompt, SampleOptions};
+use crate::model::sample_shared::sample_shared;
 
 /// Answers that are sampled together.
 const ROWS: usize = 128;
@@ -94,7 +95,7 @@ impl Sampler {
         let prompts = prompts.concat();
         let work = move || {
             let weights = served.model.weights(&lab)?;
-            sample(&weights, &prompts, &options, &|| lab.cancelled())
+            sample_shared(&weights, &prompts, &options, &[], lab.threads(), &|| lab.cancelled())
         };
         let outcome = tokio::task::spawn_blocking(work).await;
         drop(turn);
