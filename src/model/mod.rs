@@ -19,6 +19,7 @@ pub mod kernels;
 pub mod layout;
 pub mod likelihood;
 pub mod persona;
+mod reading;
 mod rotary;
 pub mod sample;
 pub mod states;
