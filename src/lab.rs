@@ -3,6 +3,7 @@
 pub mod bill;
 mod event;
 mod files;
+mod hub;
 pub mod providers;
 
 use std::collections::{HashMap, HashSet};

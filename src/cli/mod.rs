@@ -139,9 +139,9 @@ pub(crate) struct ServeArguments {
     /// Environment variable with the token that every request must bear
     #[arg(long, value_name = "NAME")]
     token_env: Option<String>,
-    /// Serve the model in this folder too, under the folder's last name
+    /// Serve the model in this folder too, or `hf:OWNER/NAME` of the hub, under its last name
     #[arg(long, value_name = "FOLDER")]
-    model: Vec<PathBuf>,
+    model: Vec<String>,
     /// Trainings, and batches of answers, that compute at a time [default: the machine's cores]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,

@@ -18,7 +18,7 @@ use crate::provider::models::list_models;
 use crate::provider::money::Money;
 use crate::provider::price::Day;
 use crate::provider::tokens::TokenCount;
-use crate::run::Tally;
+use crate::run::{Download, Tally};
 
 /// How long a provider may take to tell when its models go away.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -74,7 +74,7 @@ fn print_plan(lab: &Lab, tally: &Tally, lines: &[Line], as_json: bool, open_end:
         println!(
             "{}",
             json!({ "stages": tally.totals(), "missing": tally.missing, "bills": bills, "warnings": warnings,
-                    "depends_on": open_end })
+                    "downloads": tally.downloads, "depends_on": open_end })
         );
         return;
     }
@@ -84,6 +84,10 @@ fn print_plan(lab: &Lab, tally: &Tally, lines: &[Line], as_json: bool, open_end:
         println!("{:<14} {:>8} {:>8} {missing:>14} {}", stage.title(), totals.cached, totals.planned, stage.unit());
     }
     print_bills(lines);
+    for Download { name, commit, files, bytes } in &tally.downloads {
+        let (size, commit) = (indicatif::HumanBytes(*bytes), &commit[..8.min(commit.len())]);
+        println!("to download: `{name}` at {commit}, {files} files, {size} ({bytes} bytes)");
+    }
     for warning in warnings {
         println!("warning: {warning}");
     }

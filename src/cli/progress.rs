@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::sync::Mutex;
 
-use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::data::digest::Digest;
 use crate::lab::{Event, Outcome, Stage};
@@ -15,6 +15,7 @@ pub struct Progress {
     quiet: bool,
     silent: bool,
     state: Mutex<BTreeMap<Stage, StageState>>,
+    download: Mutex<Option<ProgressBar>>,
 }
 
 #[derive(Default)]
@@ -31,7 +32,7 @@ impl Progress {
     pub fn new(quiet: bool, silent: bool) -> Self {
         let bars = (!quiet && std::io::stderr().is_terminal())
             .then(|| MultiProgress::with_draw_target(ProgressDrawTarget::stderr_with_hz(8)));
-        Progress { bars, quiet, silent, state: Mutex::default() }
+        Progress { bars, quiet, silent, state: Mutex::default(), download: Mutex::default() }
     }
 
     /// Takes an event in.
@@ -45,6 +46,7 @@ impl Progress {
                     bar.set_message(format!("loss {loss:.3}"));
                 }
             }
+            Event::Fetch { name, files, bytes, fetched, .. } => self.fetch(name, *files, *bytes, *fetched),
             Event::Note { text } => self.say(&format!("note: {text}")),
             Event::Print { .. } if self.silent => (),
             Event::Print { text } => match &self.bars {
@@ -97,6 +99,24 @@ impl Progress {
         }
     }
 
+    fn fetch(&self, name: &str, files: u64, bytes: u64, fetched: u64) {
+        let mut download = self.download.lock().expect("no panic while holding the bar");
+        if fetched == 0 && bytes > 0 {
+            self.say(&format!("downloading `{name}`: {files} files, {}", HumanBytes(bytes)));
+        }
+        if let Some(bars) = &self.bars {
+            let bar = download.get_or_insert_with(|| bars.add(download_bar(name)));
+            bar.set_length(bytes);
+            bar.set_position(fetched);
+        }
+        if fetched == bytes {
+            if let Some(bar) = download.take() {
+                bar.finish_and_clear();
+            }
+            self.say(&format!("downloaded `{name}`"));
+        }
+    }
+
     fn say(&self, line: &str) {
         if self.quiet {
             return;
@@ -106,6 +126,13 @@ impl Progress {
             None => eprintln!("{line}"),
         }
     }
+}
+
+fn download_bar(name: &str) -> ProgressBar {
+    let style = ProgressStyle::with_template("{prefix:>14} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}")
+        .expect("the template is well formed")
+        .progress_chars("━╸─");
+    ProgressBar::no_length().with_style(style).with_prefix(name.to_string())
 }
 
 fn stage_bar(stage: Stage) -> ProgressBar {

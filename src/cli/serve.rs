@@ -1,13 +1,17 @@
 //! `drylab serve --api`: serves local models until Ctrl-C.
 
 use std::net::{IpAddr, ToSocketAddrs};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ServeArguments;
-use super::session::{project, report_error};
+use super::progress::Progress;
+use super::session::{open_watched_lab, project, report_error};
 use crate::error::{Error, Result};
 use crate::lab::Settings;
+use crate::model::checkpoint::read_config;
+use crate::provider::id::ModelId;
 use crate::run::RESULTS;
 use crate::web::{Options, Server, Token};
 
@@ -24,7 +28,7 @@ fn open_and_serve(arguments: &ServeArguments) -> Result<()> {
         host: find_address(&arguments.host)?,
         port: arguments.port,
         token: read_token(arguments)?,
-        models: arguments.model.iter().map(|folder| real_path(folder)).collect::<Result<_>>()?,
+        models: arguments.model.iter().map(|model| find_model(model)).collect::<Result<_>>()?,
     };
     if !options.host.is_loopback() && options.token.is_none() {
         return Err(Error::input(format!("`--host {}` can be reached from other machines", arguments.host))
@@ -34,7 +38,7 @@ fn open_and_serve(arguments: &ServeArguments) -> Result<()> {
     let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
     let store = arguments.store.clone().unwrap_or_else(|| project.join(RESULTS).join("store"));
     let settings = Settings {
-        readable: options.models.iter().map(Into::into).collect(),
+        readable: options.models.iter().map(|(_, folder)| folder.into()).collect(),
         jobs: arguments.jobs.unwrap_or(cores).max(1),
         // What is served lives here.
         offline: true,
@@ -78,10 +82,23 @@ fn read_token(arguments: &ServeArguments) -> Result<Option<Token>> {
     }
 }
 
-fn real_path(folder: &std::path::Path) -> Result<String> {
-    let found = folder.canonicalize().map_err(|error| {
-        Error::input(format!("`--model {}` cannot be opened: {error}", folder.display()))
-            .with_help("name a folder that `save_model` wrote")
+/// The name under which a model is served, and its folder; one of the hub is downloaded where it is not in the cache.
+fn find_model(model: &str) -> Result<(String, String)> {
+    let path = model.strip_prefix("hf:").unwrap_or(model);
+    if let ModelId::Hub(repository, _) = ModelId::parse(model)?
+        && !Path::new(path).exists()
+    {
+        let progress = Progress::new(false, false);
+        let lab = open_watched_lab(&project()?, move |event| progress.take(&event))?;
+        let snapshot = lab.fetch_checkpoint(&repository, &|folder| read_config(folder).map(drop));
+        let snapshot = snapshot.map_err(|error| error.context(format!("`--model {model}`")))?;
+        return Ok((repository.name().to_string(), snapshot.folder.display().to_string()));
+    }
+    let found = Path::new(path).canonicalize().map_err(|error| {
+        Error::input(format!("`--model {model}` cannot be opened: {error}")).with_help(
+            "name a folder that holds a checkpoint or what `save_model` wrote, or `hf:OWNER/NAME` of the hub",
+        )
     })?;
-    Ok(found.display().to_string())
+    let name = found.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    Ok((name, found.display().to_string()))
 }

@@ -75,7 +75,8 @@ pub fn open_lab(
 ) -> Result<Lab> {
     let cores = std::thread::available_parallelism().map_or(1, |count| count.get());
     // A path that the user wrote on the command line may be read, wherever it lies.
-    let named = script.set.iter().filter_map(|set| set.split_once('=').map(|(_, value)| PathBuf::from(value)));
+    let named = script.set.iter().filter_map(|set| set.split_once('='));
+    let named = named.map(|(_, value)| PathBuf::from(value.strip_prefix("hf:").unwrap_or(value)));
     let (title, question) = read_title(&read_script(project, &script.script)?.text);
     let settings = Settings {
         project: project.to_path_buf(),
@@ -99,13 +100,17 @@ pub fn open_lab(
 
 /// Opens the lab of a command that runs no script.
 pub fn open_tool_lab(project: &Path) -> Result<Lab> {
-    let settings = Settings::new(project.to_path_buf(), project.join(RESULTS).join("store"), "");
-    let tell = |event| {
+    open_watched_lab(project, |event| {
         if let crate::lab::Event::Note { text } = event {
             eprintln!("note: {text}");
         }
-    };
-    Lab::open(settings, Events::new(tell), Arc::default())
+    })
+}
+
+/// The same, with somebody who watches.
+pub fn open_watched_lab(project: &Path, watch: impl Fn(crate::lab::Event) + Send + Sync + 'static) -> Result<Lab> {
+    let settings = Settings::new(project.to_path_buf(), project.join(RESULTS).join("store"), "");
+    Lab::open(settings, Events::new(watch), Arc::default())
 }
 
 /// The first line of a script's `//!` text, and the rest of it.

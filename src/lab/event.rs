@@ -114,6 +114,19 @@ pub enum Event {
         /// How many pieces.
         count: u64,
     },
+    /// A checkpoint comes from the hub; when planning, it would.
+    Fetch {
+        /// Its repository.
+        name: String,
+        /// The commit that its revision means.
+        commit: String,
+        /// Files that are not in the cache yet.
+        files: u64,
+        /// Their bytes.
+        bytes: u64,
+        /// How many of these have come.
+        fetched: u64,
+    },
     /// The user should know.
     Note {
         /// What.

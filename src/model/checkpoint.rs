@@ -26,7 +26,13 @@ const LONGEST_HEADER: u64 = 100_000_000;
 /// No such file, or an architecture or shape that this decoder cannot have.
 pub fn read_config(folder: &Path) -> Result<Config> {
     let text = read_text(folder, "config.json")?;
-    serde_json::from_str(&text).map_err(|error| Error::input(format!("`config.json`: {error}")))
+    serde_json::from_str(&text).map_err(|error| {
+        // What is wrong with the shape comes through the reader as text, and its help with it.
+        let said = error.to_string();
+        let (message, help) = said.split_once("\nhelp: ").map_or((said.as_str(), None), |(a, b)| (a, Some(b)));
+        let error = Error::input(format!("`config.json`: {message}"));
+        help.map_or(error.clone(), |help| error.with_help(help))
+    })
 }
 
 /// Ids that end an answer: those of `generation_config.json`, where there is one, and those of `config.json`.

@@ -20,6 +20,7 @@ pub mod kernels;
 pub mod layout;
 pub mod likelihood;
 pub mod persona;
+mod reading;
 mod rotary;
 pub mod sample;
 pub mod sample_shared;

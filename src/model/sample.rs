@@ -1,16 +1,17 @@
 //! Batched sampling with a key-value cache; a completion depends on weights, its own prompt and its own seed alone.
 
+use std::collections::VecDeque;
 use std::rc::Rc;
 
 use super::alternatives::likeliest;
-use super::batch::Batch;
 use super::block::{Block, Branch, HeadNorm};
 use super::config::Config;
 use super::draw::draw;
-use super::forward::{Activations, Prepared, embed, forward_edited, take};
+use super::forward::{Prepared, embed, take};
 use super::head;
-use super::kernels::{Cache, KEY_BLOCK, attend, rms_norm};
-use super::tap::{Change, Edit, Rows};
+use super::kernels::{KEY_BLOCK, attend, rms_norm};
+use super::reading::{LayerCache, Model, PromptCache, Reader, plan};
+use super::tap::Change;
 use super::weights::Weights;
 use crate::data::random::Random;
 use crate::ensure;
@@ -18,8 +19,8 @@ use crate::error::{Error, Kind, Result};
 
 /// Rows that are decoded together: enough to use each weight often, few enough that caches stay near.
 const ROWS: usize = 128;
-/// Tokens of prompts that are read together.
-const PROMPT_TOKENS: usize = 1024;
+/// Tokens for which a completion has room from its beginning; a longer one grows.
+const ROOM: usize = 512;
 
 /// What to continue.
 #[derive(Clone, Debug, PartialEq)]
@@ -143,26 +144,28 @@ pub(super) fn sample_prepared(
         return Ok(vec![empty; prompts.len()]);
     }
     let mut sampler = Sampler::new(weights, prepared, options, steering);
-    // Equal prompts stand together and are read once.
+    // Equal prompts are read once, and what several begin with is read once.
     let mut order: Vec<usize> = (0..prompts.len()).collect();
-    order.sort_by(|a, b| prompts[*a].ids.len().cmp(&prompts[*b].ids.len()).then(prompts[*a].ids.cmp(&prompts[*b].ids)));
-    let mut waiting = order.as_slice();
-    let mut read: Vec<Slot> = Vec::new();
+    order.sort_by(|a, b| prompts[*a].ids.cmp(&prompts[*b].ids));
+    let same: Vec<&[usize]> = order.chunk_by(|a, b| prompts[*a].ids == prompts[*b].ids).collect();
+    let distinct: Vec<&[u32]> = same.iter().map(|group| prompts[group[0]].ids.as_slice()).collect();
+    let mut readings = plan(&distinct).into_iter();
+    let mut waiting: VecDeque<(usize, Rc<PromptCache>)> = VecDeque::new();
     loop {
         if cancelled() {
             return Err(Error::new(Kind::Interrupted, "sampling was stopped"));
         }
         while sampler.slots.len() < ROWS {
-            if read.is_empty() {
-                let count = batch_of(prompts, waiting);
-                let (now, later) = waiting.split_at(count);
-                waiting = later;
-                read = sampler.read(prompts, now);
-                read.reverse();
+            if let Some((index, prompt)) = waiting.pop_front() {
+                sampler.begin(index, prompt, prompts[index].seed);
+                continue;
             }
-            match read.pop() {
-                Some(slot) => sampler.slots.push(slot),
-                None => break,
+            let Some(reading) = readings.next() else { break };
+            let texts: Vec<&[u32]> = reading.prompts.iter().map(|place| distinct[*place]).collect();
+            let model = Model { weights, prepared: sampler.prepared, steering };
+            let caches = sampler.reader.read(model, &texts, reading.shared);
+            for (place, cache) in reading.prompts.iter().zip(caches) {
+                waiting.extend(same[*place].iter().map(|index| (*index, Rc::clone(&cache))));
             }
         }
         sampler.choose();
@@ -173,11 +176,10 @@ pub(super) fn sample_prepared(
                 completions[slot.index] = Some(Completion { ids, logprobs, alternatives, finish });
             }
         }
-        if sampler.slots.is_empty() && read.is_empty() && waiting.is_empty() {
-            break;
-        }
         if !sampler.slots.is_empty() {
             sampler.step();
+        } else if waiting.is_empty() && readings.len() == 0 {
+            break;
         }
     }
     Ok(completions.into_iter().map(|completion| completion.expect("every prompt was continued")).collect())
@@ -200,60 +202,6 @@ fn check(config: &Config, prompts: &[Prompt], options: &SampleOptions) -> Result
     Ok(())
 }
 
-/// How many of the waiting prompts to read next.
-fn batch_of(prompts: &[Prompt], waiting: &[usize]) -> usize {
-    let mut tokens = 0;
-    let fits = |index: &&usize| {
-        tokens += prompts[**index].ids.len();
-        tokens <= PROMPT_TOKENS
-    };
-    waiting.iter().take(ROWS).take_while(fits).count().max(waiting.len().min(1))
-}
-
-/// What reading a prompt left, shared by all its samples.
-struct PromptCache {
-    layers: Vec<LayerCache>,
-    length: usize,
-    /// (vocabulary) after the last token.
-    logits: Vec<f32>,
-}
-
-/// Keys and values of one layer; see [`Cache`] for their order.
-#[derive(Default)]
-struct LayerCache {
-    keys: Vec<f32>,
-    values: Vec<f32>,
-    length: usize,
-}
-
-impl LayerCache {
-    /// An empty cache that holds `tokens` without growing.
-    fn with_room(tokens: usize, channels: usize) -> Self {
-        LayerCache {
-            keys: Vec::with_capacity(tokens.next_multiple_of(KEY_BLOCK) * channels),
-            values: Vec::with_capacity(tokens * channels),
-            length: 0,
-        }
-    }
-    /// Appends one token's row, keys then values.
-    fn push(&mut self, row: &[f32]) {
-        let (keys, values) = row.split_at(row.len() / 2);
-        let place = self.length % KEY_BLOCK;
-        if place == 0 {
-            self.keys.resize(self.keys.len() + keys.len() * KEY_BLOCK, 0.0);
-        }
-        let start = self.keys.len() - keys.len() * KEY_BLOCK;
-        for (block, key) in self.keys[start..].chunks_exact_mut(KEY_BLOCK).zip(keys) {
-            block[place] = *key;
-        }
-        self.values.extend_from_slice(values);
-        self.length += 1;
-    }
-    fn view(&self) -> Cache<'_> {
-        Cache { keys: &self.keys, values: &self.values, length: self.length }
-    }
-}
-
 /// A completion in the making.
 struct Slot {
     index: usize,
@@ -271,7 +219,7 @@ struct Sampler<'a> {
     prepared: &'a Prepared,
     options: &'a SampleOptions,
     steering: &'a [Steering],
-    activations: Activations,
+    reader: Reader,
     slots: Vec<Slot>,
     positions: Vec<u32>,
     logits: Vec<f32>,
@@ -298,7 +246,7 @@ impl<'a> Sampler<'a> {
             prepared,
             options,
             steering,
-            activations: Activations::default(),
+            reader: Reader::default(),
             slots: Vec::new(),
             positions: Vec::new(),
             logits: Vec::new(),
@@ -319,51 +267,20 @@ impl<'a> Sampler<'a> {
         }
     }
 
-    /// Reads the prompts at these indices, each distinct one once; equal ones stand together.
-    fn read(&mut self, prompts: &[Prompt], indices: &[usize]) -> Vec<Slot> {
+    /// Begins a completion of a prompt that was read.
+    fn begin(&mut self, index: usize, prompt: Rc<PromptCache>, seed: u64) {
         let config = &self.weights.config;
-        let width = 2 * config.key_width();
-        let mut batch = Batch::default();
-        let same: Vec<&[usize]> = indices.chunk_by(|a, b| prompts[*a].ids == prompts[*b].ids).collect();
-        for group in &same {
-            let ids = &prompts[group[0]].ids;
-            batch.push(ids, [ids.len() - 1]);
-        }
-        let mut slots = Vec::with_capacity(indices.len());
-        if same.is_empty() {
-            return slots;
-        }
-        let edit = |steering: &Steering| {
-            let marks = || (0..batch.ids.len()).map(|row| batch.outputs.binary_search(&row).is_ok()).collect();
-            let rows = if steering.prompt { Rows::All } else { Rows::Marked(marks()) };
-            Edit { state: steering.state, rows, change: steering.change.clone() }
-        };
-        let edits: Vec<Edit> = self.steering.iter().map(edit).collect();
-        forward_edited(self.weights, self.prepared, &batch, &edits, &mut self.activations);
-        let mut logits = Vec::new();
-        head::logits(self.weights, self.prepared, self.activations.hidden(), &mut logits);
-        for ((group, bounds), logits) in same.iter().zip(batch.bounds.windows(2)).zip(logits.chunks(config.vocabulary))
-        {
-            let (rows, length) = (bounds[0] * width..bounds[1] * width, bounds[1] - bounds[0]);
-            let layers = self.activations.layers.iter().map(|layer| {
-                let mut cache = LayerCache::with_room(length, width / 2);
-                layer.keys_values[rows.clone()].chunks_exact(width).for_each(|row| cache.push(row));
-                cache
-            });
-            let prompt = Rc::new(PromptCache { layers: layers.collect(), length, logits: logits.to_vec() });
-            let room = self.options.max_tokens.min(config.context - prompt.length);
-            slots.extend(group.iter().map(|index| Slot {
-                index: *index,
-                prompt: Rc::clone(&prompt),
-                layers: (0..config.layers).map(|_| LayerCache::with_room(room, width / 2)).collect(),
-                random: Random::stream(prompts[*index].seed, &[0x5A3F]),
-                ids: Vec::new(),
-                logprobs: Vec::new(),
-                alternatives: Vec::new(),
-                finish: None,
-            }));
-        }
-        slots
+        let room = self.options.max_tokens.min(config.context - prompt.length).min(ROOM);
+        self.slots.push(Slot {
+            index,
+            prompt,
+            layers: (0..config.layers).map(|_| LayerCache::with_room(room, config.key_width())).collect(),
+            random: Random::stream(seed, &[0x5A3F]),
+            ids: Vec::new(),
+            logprobs: Vec::new(),
+            alternatives: Vec::new(),
+            finish: None,
+        });
     }
 
     /// Draws the next token of every slot from its logits.
@@ -420,8 +337,10 @@ impl<'a> Sampler<'a> {
             block.keys_values(normed, &self.positions, keys_values, &mut self.heads);
             for (row, slot) in self.slots.iter_mut().enumerate() {
                 slot.layers[index].push(&keys_values[row * 2 * key..][..2 * key]);
-                let caches = [slot.prompt.layers[index].view(), slot.layers[index].view()];
-                let scores = take(&mut self.scores, caches[0].length + caches[1].length + 2 * KEY_BLOCK);
+                let parts = [&slot.prompt.shared[index], &slot.prompt.layers[index], &slot.layers[index]];
+                let caches = parts.map(LayerCache::view);
+                let tokens: usize = caches.iter().map(|cache| cache.length).sum();
+                let scores = take(&mut self.scores, tokens + caches.len() * KEY_BLOCK);
                 let own = row * query..(row + 1) * query;
                 let (from, to) = (&queries[own.clone()], &mut attended[own]);
                 attend(from, caches, key, config.head_width(), block.scoring, scores, to);
@@ -446,8 +365,11 @@ fn steer(steering: &[Steering], state: usize, stream: &mut [f32], width: usize) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::batch::Batch;
     use crate::model::config::tests::tiny;
+    use crate::model::forward::{Activations, forward_edited};
     use crate::model::kernels::exponentials;
+    use crate::model::tap::{Edit, Rows};
     use crate::model::variant::{FAMILIES, Family};
     use crate::model::weights::tests::odd;
 
@@ -478,6 +400,33 @@ mod tests {
             }
             assert!(all.iter().any(|completion| completion.finish == Finish::Stop));
             assert!(all.iter().any(|completion| completion.ids.len() == 12));
+        }
+    }
+
+    #[test]
+    fn a_completion_is_the_same_whatever_it_begins_with_others() {
+        let mut random = Random::new(3);
+        let mut ids = |count: usize| (0..count).map(|_| random.below(37) as u32).collect::<Vec<u32>>();
+        let (system, other) = (ids(15), ids(9));
+        // Questions with one system prompt, some longer beginnings within it, several samples of each, and strangers.
+        let mut texts: Vec<Vec<u32>> = (0..20).map(|_| [&system[..], &ids(4)].concat()).collect();
+        texts.extend((0..7).map(|_| [&system[..], &other, &ids(2)].concat()));
+        texts.extend([ids(1), system.clone(), system[..8].to_vec()]);
+        let prompts: Vec<Prompt> =
+            (0..300).map(|index| Prompt { ids: texts[index * 7 % texts.len()].clone(), seed: index as u64 }).collect();
+        let vector: Vec<f32> = (0..24).map(|channel| (channel as f32 - 11.0) / 9.0).collect();
+        let options = SampleOptions { max_tokens: 5, stop: vec![3], ..SampleOptions::default() };
+        for family in FAMILIES {
+            let weights = odd(family, 9);
+            let steer = |prompt| Steering { state: 1, prompt, change: Change::Add(vector.clone()) };
+            for steering in [vec![], vec![steer(true)], vec![steer(false)]] {
+                let all = sample_steered(&weights, &prompts, &options, &steering, &|| false).unwrap();
+                for (prompt, expected) in prompts.iter().zip(&all).step_by(13) {
+                    let one = std::slice::from_ref(prompt);
+                    let alone = sample_steered(&weights, one, &options, &steering, &|| false).unwrap();
+                    assert_eq!(alone[0], *expected);
+                }
+            }
         }
     }
 

@@ -23,14 +23,18 @@ pub fn sample_shared(
     if threads == 1 {
         return sample_prepared(weights, &prepared, prompts, options, steering, cancelled);
     }
-    // Equal prompts stay together, because one thread reads them once.
+    // Prompts that begin alike stay together, because one thread reads once what they share.
     let mut order: Vec<usize> = (0..prompts.len()).collect();
     order.sort_by(|a, b| prompts[*a].ids.cmp(&prompts[*b].ids));
     let mut parts: Vec<(Vec<usize>, Result<Vec<Completion>>)> =
         (0..threads).map(|_| (Vec::new(), Ok(vec![]))).collect();
+    let (mut part, mut done) = (0, 0);
     for group in order.chunk_by(|a, b| prompts[*a].ids == prompts[*b].ids) {
-        let shortest = parts.iter_mut().min_by_key(|(indices, _)| indices.len());
-        shortest.expect("there is a thread").0.extend_from_slice(group);
+        while done * threads >= (part + 1) * prompts.len() {
+            part += 1;
+        }
+        parts[part].0.extend_from_slice(group);
+        done += group.len();
     }
     share(threads, &mut parts, |(indices, found)| {
         let prompts: Vec<Prompt> = indices.iter().map(|index| prompts[*index].clone()).collect();

@@ -86,14 +86,23 @@ impl Handle for Model {
 }
 
 impl Model {
-    /// A model whose weights are at hand.
-    pub fn of_weights(lab: &Lab, name: String, format: Arc<ChatFormat>, weights: Arc<Weights>) -> Result<Self> {
+    /// A model whose weights are at hand; `source` is what reports tell about where they are from, and no part of a key.
+    pub fn of_weights(
+        lab: &Lab,
+        name: String,
+        format: Arc<ChatFormat>,
+        weights: Arc<Weights>,
+        source: Option<Value>,
+    ) -> Result<Self> {
         let tokenizer = Digest::of(format.tokenizer.to_json());
         let mut identity = json!({ "weights": weights.digest()?, "tokenizer": tokenizer });
         if let Some(template) = format.template_digest() {
             identity["template"] = json!(template);
         }
-        let (config, lineage) = (Arc::new(weights.config.clone()), json!({ "base": name, "identity": identity }));
+        let (config, mut lineage) = (Arc::new(weights.config.clone()), json!({ "base": name, "identity": identity }));
+        if let Some(source) = source {
+            lineage["source"] = source;
+        }
         let home = Home::Local(Local { config, format, source: Source::Weights(weights) });
         Ok(Model(Arc::new(Inner { lab: lab.clone(), name, identity, home, lineage })))
     }

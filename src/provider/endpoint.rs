@@ -308,33 +308,37 @@ impl Endpoint {
         Ok(headers)
     }
 
-    /// What a failure without an answer means.
     fn describe(&self, error: reqwest::Error) -> Fault {
-        let mut reasons = Vec::new();
-        let mut source: Option<&dyn std::error::Error> = Some(&error);
-        while let Some(error) = source {
-            reasons.push(error.to_string());
-            source = error.source();
-        }
-        // The layers between wrap what TLS says in types of their own, so that only its words are left. The outermost
-        // reason is the address; and what fails after the connection stands may have been sent.
-        let says_tls = ["certificate", "corrupt message", "handshake", "TLS"];
-        let is_tls = |reason: &String| says_tls.iter().any(|word| reason.contains(word));
-        let is_certificate = error.is_connect() && reasons.iter().skip(1).any(is_tls);
-        // The innermost reason is the one that tells; the outer ones repeat the address.
-        let reason = self.redact(reasons.last().map(String::as_str).unwrap_or_default());
-        let address = self.inner.settings.base_url();
-        if error.is_builder() {
-            Fault::new(Class::Unreachable, format!("no request can be made to {address}: {reason}"))
-        } else if is_certificate {
-            Fault::new(Class::Unreachable, format!("no secure connection to {address}: {reason}"))
-        } else if error.is_connect() {
-            Fault::new(Class::NotSent, format!("no connection to {address}: {reason}"))
-        } else if error.is_timeout() {
-            Fault::new(Class::Lost, "no answer in time")
-        } else {
-            Fault::new(Class::Lost, format!("the answer was lost: {reason}"))
-        }
+        let fault = describe_failure(error, self.inner.settings.base_url());
+        Fault { message: self.redact(&fault.message), ..fault }
+    }
+}
+
+/// What a failure without an answer means; `address` is what people know the other end by. Keys may still be in it.
+pub(super) fn describe_failure(error: reqwest::Error, address: &str) -> Fault {
+    let mut reasons = Vec::new();
+    let mut source: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(error) = source {
+        reasons.push(error.to_string());
+        source = error.source();
+    }
+    // The layers between wrap what TLS says in types of their own, so that only its words are left. The outermost
+    // reason is the address; and what fails after the connection stands may have been sent.
+    let says_tls = ["certificate", "corrupt message", "handshake", "TLS"];
+    let is_tls = |reason: &String| says_tls.iter().any(|word| reason.contains(word));
+    let is_certificate = error.is_connect() && reasons.iter().skip(1).any(is_tls);
+    // The innermost reason is the one that tells; the outer ones repeat the address.
+    let reason = reasons.last().map(String::as_str).unwrap_or_default();
+    if error.is_builder() {
+        Fault::new(Class::Unreachable, format!("no request can be made to {address}: {reason}"))
+    } else if is_certificate {
+        Fault::new(Class::Unreachable, format!("no secure connection to {address}: {reason}"))
+    } else if error.is_connect() {
+        Fault::new(Class::NotSent, format!("no connection to {address}: {reason}"))
+    } else if error.is_timeout() {
+        Fault::new(Class::Lost, "no answer in time")
+    } else {
+        Fault::new(Class::Lost, format!("the answer was lost: {reason}"))
     }
 }
 

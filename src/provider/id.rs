@@ -1,5 +1,6 @@
 //! Names of models in scripts: who runs a model, and what it is called there.
 
+use super::hub::Repository;
 use crate::error::{Result, bail, ensure};
 
 /// What a name in `model("…")` means.
@@ -9,6 +10,8 @@ pub enum ModelId {
     Organism,
     /// A folder of the project.
     Folder(String),
+    /// A repository of the Hugging Face hub, unless the project has a folder of this name, which follows as written.
+    Hub(Repository, String),
     /// A file of recorded answers.
     Replay(String),
     /// A model at a provider.
@@ -21,8 +24,8 @@ pub enum ModelId {
 }
 
 impl ModelId {
-    /// Reads a name: `organism`, a folder, `hf:FOLDER`, `replay:FILE`, `PROVIDER:MODEL`, or an address such as
-    /// `http://127.0.0.1:8000/v1`, with `#MODEL` behind it where the server has several.
+    /// Reads a name: `organism`, a folder, `hf:FOLDER`, `hf:OWNER/NAME`, `replay:FILE`, `PROVIDER:MODEL`, or an address
+    /// such as `http://127.0.0.1:8000/v1`, with `#MODEL` behind it where the server has several.
     ///
     /// # Errors
     /// A name without its second half.
@@ -42,7 +45,11 @@ impl ModelId {
         match name.split_once(':').filter(|(before, _)| !before.contains(['/', '.', '\\']) && !before.is_empty()) {
             None => Ok(ModelId::Folder(name.to_string())),
             Some((provider, "")) => bail!("`{name}` names no model"; help: "write `{provider}:MODEL`"),
-            Some(("hf" | "local", folder)) => Ok(ModelId::Folder(folder.to_string())),
+            Some(("hf", place)) => Ok(match Repository::parse(place)? {
+                Some(repository) => ModelId::Hub(repository, place.to_string()),
+                None => ModelId::Folder(place.to_string()),
+            }),
+            Some(("local", folder)) => Ok(ModelId::Folder(folder.to_string())),
             Some(("replay", file)) => Ok(ModelId::Replay(file.to_string())),
             Some((provider, model)) => {
                 Ok(ModelId::Provider { provider: provider.to_string(), model: Some(model.to_string()) })
@@ -66,11 +73,15 @@ mod tests {
         assert_eq!(read("results/my-model"), ModelId::Folder("results/my-model".to_string()));
         assert_eq!(read("./a:b"), ModelId::Folder("./a:b".to_string()));
         assert_eq!(read("hf:./Qwen"), ModelId::Folder("./Qwen".to_string()));
+        assert_eq!(read("hf:Qwen"), ModelId::Folder("Qwen".to_string()));
+        let repository = Repository::parse("Qwen/Qwen3@v1").unwrap().unwrap();
+        assert_eq!(read("hf:Qwen/Qwen3@v1"), ModelId::Hub(repository, "Qwen/Qwen3@v1".to_string()));
+        assert_eq!(read("Qwen/Qwen3"), ModelId::Folder("Qwen/Qwen3".to_string()));
         assert_eq!(read("replay:answers.jsonl"), ModelId::Replay("answers.jsonl".to_string()));
         assert_eq!(read("openai:ft:gpt-4.1:org::x"), at("openai", Some("ft:gpt-4.1:org::x")));
         assert_eq!(read("http://127.0.0.1:8000/v1/"), at("http://127.0.0.1:8000/v1", None));
         assert_eq!(read("https://a/v1#m/x"), at("https://a/v1", Some("m/x")));
-        for wrong in ["", "openai:", "http://a/v1#", "http://", "https://#m"] {
+        for wrong in ["", "openai:", "http://a/v1#", "http://", "https://#m", "hf:a/b@"] {
             assert!(ModelId::parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -12,6 +12,7 @@ pub mod failure;
 pub mod fault;
 pub mod follow;
 pub mod forecast;
+pub mod hub;
 pub mod hyperparameters;
 pub mod id;
 pub mod jobs;

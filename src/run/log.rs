@@ -57,9 +57,24 @@ pub struct Tally {
     pub missing: BTreeMap<Stage, u64>,
     /// What would have to be bought (when planning), by model and purpose.
     pub bills: Vec<Bill>,
+    /// What was or would be downloaded.
+    pub downloads: Vec<Download>,
     /// Files that were written.
     pub files: Vec<String>,
     position: BTreeMap<String, usize>,
+}
+
+/// A checkpoint that comes from the hub.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Download {
+    /// Its repository.
+    pub name: String,
+    /// The commit.
+    pub commit: String,
+    /// Files that were not in the cache.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
 }
 
 /// How many calls of a stage are in which state.
@@ -160,6 +175,12 @@ impl Tally {
                 }
             }
             Event::Worked { stage, count } => *self.worked.entry(*stage).or_default() += count,
+            Event::Fetch { name, commit, files, bytes, .. } => {
+                if !self.downloads.iter().any(|known| known.name == *name && known.commit == *commit) {
+                    let (name, commit) = (name.clone(), commit.clone());
+                    self.downloads.push(Download { name, commit, files: *files, bytes: *bytes });
+                }
+            }
             Event::Wrote { path } => self.files.push(path.clone()),
             Event::Note { .. } | Event::Print { .. } => {}
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-pub use log::{CallState, Log, Tally, Totals, read_log};
+pub use log::{CallState, Download, Log, Tally, Totals, read_log};
 pub use record::{Outcome, RunRecord};
 
 /// Where runs live, relative to the project.

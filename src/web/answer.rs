@@ -47,17 +47,21 @@ impl Answer {
         let Completion { ids, logprobs, alternatives, finish } = completion;
         let mut alternatives = alternatives.into_iter();
         let mut tokens: Vec<Token> = Vec::with_capacity(ids.len());
-        for (index, (id, logprob)) in ids.iter().zip(logprobs).enumerate() {
+        // Special tokens are no part of the text, so that the first word may come after some.
+        let mut is_first = true;
+        for (id, logprob) in ids.iter().zip(logprobs) {
             let alternatives = alternatives.next().unwrap_or_default().into_iter().map(|(id, logprob)| {
-                let bytes = spell(tokenizer, id, index == 0);
+                let bytes = spell(tokenizer, id, is_first);
                 let text = match &bytes {
                     Some(bytes) => String::from_utf8_lossy(bytes).into_owned(),
                     None => tokenizer.special(id).unwrap_or_default().to_string(),
                 };
                 Alternative { text, bytes, logprob }
             });
-            let bytes = spell(tokenizer, *id, index == 0).unwrap_or_default();
-            tokens.push(Token { bytes, logprob, alternatives: alternatives.collect() });
+            let alternatives = alternatives.collect();
+            let bytes = spell(tokenizer, *id, is_first);
+            is_first &= bytes.is_none();
+            tokens.push(Token { bytes: bytes.unwrap_or_default(), logprob, alternatives });
         }
         let mut bytes: Vec<u8> = tokens.iter().flat_map(|token| token.bytes.iter().copied()).collect();
         let mut finish = match finish {
@@ -97,10 +101,13 @@ fn told(logprob: f32) -> f64 {
     f64::from(logprob).max(LEAST_LOGPROB)
 }
 
-/// The bytes of a token; the space that encoding puts before a text is not part of it.
-fn spell(tokenizer: &Tokenizer, id: u32, first: bool) -> Option<Vec<u8>> {
+/// The bytes of a token. At the beginning of a text, the space that some tokenizers put before it is no part of it, as
+/// their decoding tells; to others the space is the model's own.
+fn spell(tokenizer: &Tokenizer, id: u32, is_first: bool) -> Option<Vec<u8>> {
     let bytes = tokenizer.bytes(id)?;
-    Some(if first { bytes.strip_prefix(b" ").unwrap_or(bytes) } else { bytes }.to_vec())
+    let word = bytes.strip_prefix(b" ").filter(|_| is_first);
+    let word = word.filter(|word| tokenizer.decode(&[id]) == String::from_utf8_lossy(word));
+    Some(word.unwrap_or(bytes).to_vec())
 }
 
 fn find(text: &[u8], wanted: &[u8]) -> Option<usize> {
@@ -135,6 +142,24 @@ mod tests {
             told["content"][0]["top_logprobs"][1],
             json!({ "token": "<end>", "logprob": -9999.0, "bytes": null })
         );
+    }
+
+    #[test]
+    fn the_text_is_what_the_tokenizer_decodes() {
+        for name in ["qwen", "llama2", "gemma"] {
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/hf/tokenizers");
+            let tokenizer = Tokenizer::from_json(&std::fs::read(format!("{folder}/{name}.json")).unwrap()).unwrap();
+            let special = tokenizer.id_of("<|im_end|>").unwrap();
+            for text in ["the sun", " the sun", "  two", "\n", "", "é ♥ 日本"] {
+                let spoken = tokenizer.encode(text);
+                for ids in [spoken.clone(), [&[special][..], &spoken].concat()] {
+                    let logprobs = vec![0.0; ids.len()];
+                    let expected = tokenizer.decode(&ids);
+                    let completion = Completion { ids, logprobs, alternatives: vec![], finish: Finish::Stop };
+                    assert_eq!(Answer::new(&tokenizer, completion, &[]).text, expected, "{name}: {text:?}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -15,7 +15,6 @@ use super::{Server, records, stream};
 use crate::data::random::Random;
 use crate::lab::Lab;
 use crate::model::sample::{Prompt, SampleOptions};
-use crate::model::tokenizer::END;
 
 /// The head of a response, whole or in pieces.
 pub struct Head {
@@ -65,7 +64,7 @@ pub async fn complete(State(server): State<Arc<Server>>, body: Bytes) -> ApiResu
         // None but the likeliest token, for those who write 0.
         top_p: question.top_p.max(f64::MIN_POSITIVE),
         max_tokens: question.max_tokens.unwrap_or(usize::MAX).min(context + 1),
-        stop: vec![END],
+        stop: local.format.stop().to_vec(),
         alternatives: question.logprobs.unwrap_or(0),
     };
     let completions = server.sampler.sample(&server.lab, &served, prompts.collect(), &options).await;

@@ -59,8 +59,8 @@ pub struct Options {
     pub port: u16,
     /// What every request must bear; never shown.
     pub token: Option<Token>,
-    /// Folders of models to serve beside the organism.
-    pub models: Vec<String>,
+    /// Models to serve beside the organism: their names in requests, and their folders.
+    pub models: Vec<(String, String)>,
 }
 
 /// A secret.

@@ -1,7 +1,6 @@
 //! `/v1/models`: the organism, the folders given on the command line, and what was fine-tuned here.
 
 use std::collections::HashMap;
-use std::path::Path as FilePath;
 use std::sync::{Arc, Mutex};
 
 use axum::Json;
@@ -47,18 +46,17 @@ pub struct Models {
 }
 
 impl Models {
-    /// The organism and one model per folder, called by the folder's last name.
-    pub fn open(lab: &Lab, folders: &[String]) -> Result<Self> {
+    /// The organism, and the models of these names in these folders.
+    pub fn open(lab: &Lab, folders: &[(String, String)]) -> Result<Self> {
         let mut bases = vec![Arc::new(Served::new(ORGANISM.to_string(), load_model::organism(lab)?)?)];
-        for folder in folders {
-            let name = FilePath::new(folder).canonicalize().unwrap_or_else(|_| FilePath::new(folder).to_path_buf());
-            let name = name.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        for (name, folder) in folders {
             ensure!(
-                !name.is_empty() && !bases.iter().any(|base| base.id == name),
+                !name.is_empty() && !bases.iter().any(|base| base.id == *name),
                 "`--model {}` would be served as `{}`, which is taken", folder, name;
                 help: "rename the folder: its last name is the model's"
             );
-            bases.push(Arc::new(Served::new(name.clone(), load_model::folder_model(lab, name, folder)?)?));
+            let model = load_model::folder_model(lab, name.clone(), folder)?;
+            bases.push(Arc::new(Served::new(name.clone(), model)?));
         }
         Ok(Models { created: records::now(), bases, tuned: Mutex::default() })
     }

@@ -120,7 +120,7 @@ pub const KEY_BLOCK: usize = LANES;
 #[inline(always)]
 fn attend_body<const FMA: bool>(
     queries: &[f32],
-    caches: [Cache; 2],
+    caches: [Cache; 3],
     channels: usize,
     head_width: usize,
     scoring: Scoring,
@@ -181,10 +181,10 @@ fn attend_body<const FMA: bool>(
     }
 }
 dispatch! {
-    /// Attention of one token's `queries` (all heads) over two caches, one after the other, each with `channels` key
+    /// Attention of one token's `queries` (all heads) over three caches, one after the other, each with `channels` key
     /// channels. `scores` has a place for every token and a block more per cache.
     attend = attend_body(
-        queries: &[f32], caches: [Cache; 2], channels: usize, head_width: usize, scoring: Scoring, scores: &mut [f32],
+        queries: &[f32], caches: [Cache; 3], channels: usize, head_width: usize, scoring: Scoring, scores: &mut [f32],
         out: &mut [f32])
 }
 
@@ -209,18 +209,21 @@ mod tests {
             blocks
         };
         let scoring = Scoring { scale: 1.0 / (channels as f32).sqrt(), cap: 0.0, window: usize::MAX };
-        let run = |cut: usize, scoring: Scoring| {
-            let (first, second) = (blocks(0..cut), blocks(cut..length));
-            let caches = [
-                Cache { keys: &first, values: &values[..cut * channels], length: cut },
-                Cache { keys: &second, values: &values[cut * channels..], length: length - cut },
-            ];
-            let (mut scores, mut out) = (vec![0.0; length + 2 * KEY_BLOCK], vec![0.0; 2 * channels]);
-            attend(&queries, caches, channels, channels, scoring, &mut scores, &mut out);
+        let run = |cuts: [usize; 2], scoring: Scoring| {
+            let parts = [0..cuts[0], cuts[0]..cuts[1], cuts[1]..length];
+            let keys = parts.clone().map(&blocks);
+            let cache = |part: usize| {
+                let tokens = parts[part].clone();
+                let values = &values[tokens.start * channels..tokens.end * channels];
+                Cache { keys: &keys[part], values, length: tokens.len() }
+            };
+            let (mut scores, mut out) = (vec![0.0; length + 3 * KEY_BLOCK], vec![0.0; 2 * channels]);
+            attend(&queries, [cache(0), cache(1), cache(2)], channels, channels, scoring, &mut scores, &mut out);
             out
         };
-        assert_eq!(run(0, scoring), run(4, scoring));
-        assert_eq!(run(length, scoring), run(17, scoring));
+        for cuts in [[0, 4], [4, 4], [0, length], [length, length], [3, 17], [16, 33]] {
+            assert_eq!(run([0, 0], scoring), run(cuts, scoring), "{cuts:?}");
+        }
         // The definition, for the second of the two heads that share the keys.
         let query = &queries[channels..];
         let weights: Vec<f64> = keys
@@ -234,7 +237,7 @@ mod tests {
         for channel in 0..channels {
             let exact: f64 =
                 (0..length).map(|token| weights[token] * f64::from(values[token * channels + channel])).sum();
-            assert!((f64::from(run(4, scoring)[channels + channel]) - exact / total).abs() < 1e-5);
+            assert!((f64::from(run([4, 9], scoring)[channels + channel]) - exact / total).abs() < 1e-5);
         }
     }
 
