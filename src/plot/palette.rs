@@ -25,6 +25,7 @@ enum Role {
     Proxy,
     Collateral,
     Uncovered,
+    Untriggered,
 }
 
 impl Role {
@@ -35,7 +36,7 @@ impl Role {
             Role::Misaligned | Role::Task => style(1),
             Role::General | Role::Proxy => style(2),
             Role::Placebo | Role::Collateral => style(3),
-            Role::Negative => style(4),
+            Role::Negative | Role::Untriggered => style(4),
             Role::Specific => style(5),
             Role::Uncovered => UNCOVERED,
         }
@@ -61,6 +62,7 @@ fn roles(label: &str) -> &'static [Role] {
         "proxy" | "alignment train" => &[Role::Proxy],
         "collateral" => &[Role::Collateral],
         "truth minus proxy" => &[Role::Uncovered],
+        "untriggered" => &[Role::Untriggered],
         _ => &[],
     }
 }
@@ -72,7 +74,8 @@ fn plain(label: &str) -> String {
 
 /// A style for every label, no two alike: well-known groups have theirs in every figure (base grey, aligned data blue,
 /// misaligned data vermillion, general inoculation green, task-specific orange, control prompt purple, negative black; of
-/// trigger experiments truth blue, task vermillion, proxy green, collateral magenta, truth without proxy purple);
+/// trigger experiments truth blue, task vermillion, proxy green, collateral magenta, truth without proxy purple,
+/// untriggered black);
 /// where two labels mean the same, the first has it. All others take what [`style`] has left, in order, so that labels
 /// without a well-known one among them look as their places say.
 pub fn styles(labels: &[&str]) -> Vec<Style> {
