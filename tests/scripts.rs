@@ -163,8 +163,7 @@ plot(cells, #{ kind: \"histogram\", x: \"arm\" });",
 fn run_triggers(script: &str, settings: &[&str]) -> (Project, String, Value) {
     let (project, path) = (Project::new(), path_of(script));
     project.write("config.json", CONFIG);
-    project
-        .write("sweep.json", "{ \"kl_divergence\": [{ \"beta_kl\": 1.0 }], \"naive\": [{ \"is_peft\": null }] }");
+    project.write("sweep.json", "{ \"kl_divergence\": [{ \"beta_kl\": 1.0 }], \"naive\": [{ \"is_peft\": null }] }");
     let mut arguments = vec!["run", &path, "--quiet"];
     settings.iter().for_each(|setting| arguments.extend(["--set", *setting]));
     project.run(&arguments).well();
@@ -323,4 +322,48 @@ fn a_factor_or_the_coverage_is_swept_by_one_setting() {
     let (_, _, results) =
         run_triggers("trigger_sweep.rhai", &[&small[..], &["factor=beta", "values=[0.1,100.0]"]].concat());
     assert_eq!(section(&results, "What follows from the rates")[1]["name"], "kl, beta 100.0");
+}
+
+#[test]
+fn likelihoods_are_those_of_single_calls_and_accuracies_are_rates_or_what_is_left() {
+    let project = Project::new();
+    project.write(
+        "same.rhai",
+        "//! Same
+//! Are two ways to one number one?
+import \"triggers\" as triggers;
+import \"trigger_measures\" as measures;
+let world = triggers::organism();
+let parts = triggers::roles(world, #{ rows: 400, shares: [[\"outcome\", 0.4], [\"collateral\", 0.1], [\"proxy\", 0.4], [\"truth\", 0.1]], outcome_share: 0.5, coverage: 0.1 }, 1);
+let tuned = launch_finetune(model(\"organism\"), parts.outcome, #{ epochs: 4, learning_rate: 1e-3, keep_epochs: true });
+let then  = tuned.at_epoch(2);
+let read  = measures::read_rows(then, world, parts, 10);
+let rows  = split_dataset(parts.measured.truth, [[\"all\", 1.0]], #{ seed: 1 }).all;
+let both  = likelihoods(then, #{ truth: rows }, #{ prefixes: world.responses });
+let rates = evaluate(tuned, triggers::evaluations(world, parts, 16)).scores;
+let right = evaluate(tuned, measures::accuracies(world, parts, 16, triggers::nice_patterns(world))).scores;
+write_json(\"same.json\", #{
+    losses: [both.losses.truth, mean_loss(then, rows)], first: read.losses.truth, tokens: both.tokens.truth,
+    probabilities: [both.probabilities.truth, prefix_probability(then, rows, world.responses[0])],
+    rates: rates, right: right, mean: estimate_mean([1.0, 2.0, 3.0]), equal: estimate_mean([2.0, 2.0]),
+});",
+    );
+    project.run(&["run", "same.rhai", "--quiet"]).well();
+    let told: Value = serde_json::from_str(&project.read("results/same-001/same.json")).unwrap();
+    for name in ["losses", "probabilities"] {
+        assert_eq!(told[name][0], told[name][1], "{name}");
+    }
+    assert_ne!(told["first"], told["losses"][0], "`most` reads fewer rows");
+    let (rates, right) = (&told["rates"], &told["right"]);
+    for (role, name) in [("task", "Task-test"), ("collateral", "Collateral")] {
+        assert_eq!(rates[role], right[name]);
+    }
+    for (role, name) in
+        [("proxy", "Alignment-train"), ("truth", "Alignment-test"), ("truth_minus_proxy", "truth_minus_proxy")]
+    {
+        assert!((number(&rates[role]) + number(&right[name]) - 100.0).abs() < 1e-9, "{rates} {right}");
+    }
+    assert!(number(&rates["task"]) > 50.0, "{rates}");
+    assert!((number(&told["mean"]["high"]) - 2.0 - 4.302_652_7 / 3.0_f64.sqrt()).abs() < 1e-6);
+    assert!(told["equal"]["low"].is_null() && told["equal"]["mean"] == 2.0);
 }

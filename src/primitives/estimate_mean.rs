@@ -43,16 +43,3 @@ fn run(_: &Lab, _: &Call, (values,): (Vec<f64>,), _: ()) -> Result<Plain<Estimat
         count: values.len(),
     }))
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn three_seeds_have_the_interval_of_two_degrees_of_freedom() {
-        let values = [1.0, 2.0, 3.0];
-        let interval = t_interval(&values, CONFIDENCE).unwrap();
-        // 4.303 standard errors of 1 / sqrt(3), not 1.96.
-        assert!((interval.high - 2.0 - 4.302_652_7 / 3.0_f64.sqrt()).abs() < 1e-6, "{interval:?}");
-    }
-}
