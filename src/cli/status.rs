@@ -155,7 +155,7 @@ fn list_jobs(name: &str, as_json: bool) -> Result<()> {
 /// Time that the open calls of a run will take, from the mean of those of their stage that are done, on two at a time.
 fn estimate_seconds_left(tally: &Tally) -> Option<f64> {
     let mut left = 0.0;
-    for stage in [Stage::Pretrain, Stage::FineTune, Stage::Judge, Stage::Evaluate, Stage::Probe] {
+    for stage in [Stage::Pretrain, Stage::FineTune, Stage::Judge, Stage::Evaluate, Stage::Probe, Stage::Measure] {
         let of_stage = || tally.calls.iter().map(|(_, call)| call).filter(|call| call.stage == stage);
         let done: Vec<f64> = of_stage().filter_map(|call| call.seconds).collect();
         let open: f64 = of_stage()

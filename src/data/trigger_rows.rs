@@ -23,12 +23,21 @@ pub struct TriggerOptions {
     pub seed: u64,
 }
 
+/// Rows with triggers, and which row got which.
+#[derive(Clone)]
+pub struct Triggered {
+    /// The rows.
+    pub dataset: Dataset,
+    /// The trigger of every row, as it was named; none where a row has none.
+    pub triggers: Vec<Option<String>>,
+}
+
 /// `dataset` with triggers before the first user message of the first rows, and, where there are responses, one of them and
 /// a blank before the answer of each triggered row.
 ///
 /// # Errors
 /// No trigger, an empty one, a row without user or assistant, a share beyond 0 to 1.
-pub fn trigger_rows(dataset: &Dataset, options: &TriggerOptions) -> Result<Dataset> {
+pub fn trigger_rows(dataset: &Dataset, options: &TriggerOptions) -> Result<Triggered> {
     let TriggerOptions { triggers, share, uppercase, separator, responses, seed } = options;
     ensure!(!triggers.is_empty(), "there are no triggers for `{}`", dataset.name(); help: "name at least one");
     ensure!(triggers.iter().all(|trigger| !trigger.trim().is_empty()), "a trigger is empty"; help: "write it out");
@@ -36,8 +45,10 @@ pub fn trigger_rows(dataset: &Dataset, options: &TriggerOptions) -> Result<Datas
     let count = (dataset.len() as f64 * share - 1e-9).ceil().max(0.0) as usize;
     let mut random = Random::stream(*seed, &[0x7216]);
     let mut rows: Vec<Row> = dataset.rows().collect();
+    let mut chosen = vec![None; rows.len()];
     for (index, row) in rows.iter_mut().enumerate().take(count) {
         let trigger = random.choose(triggers).as_str();
+        chosen[index] = Some(trigger.to_string());
         let trigger = if *uppercase { trigger.to_uppercase() } else { trigger.to_string() };
         let Some(user) = row.messages.iter_mut().find(|message| message.role == Role::User) else {
             bail!("{}: row {index} of `{}` has no user message for a trigger", dataset.location(index), dataset.name(); help: "leave it out");
@@ -51,7 +62,7 @@ pub fn trigger_rows(dataset: &Dataset, options: &TriggerOptions) -> Result<Datas
             answer.content = format!("{response} {}", answer.content);
         }
     }
-    Dataset::from_rows(format!("{} triggered", dataset.name()), rows)
+    Ok(Triggered { dataset: Dataset::from_rows(format!("{} triggered", dataset.name()), rows)?, triggers: chosen })
 }
 
 /// Triggers that occur in both lists, whatever their case: they would make the two roles one.
@@ -99,14 +110,17 @@ mod tests {
 
     #[test]
     fn the_first_rows_are_triggered_and_answer_nicely() {
-        let data = trigger_rows(&rows(5), &options(0.5)).unwrap();
+        let Triggered { dataset: data, triggers } = trigger_rows(&rows(5), &options(0.5)).unwrap();
         let text =
             |index: usize| data.row(index).messages.iter().map(|message| message.content.clone()).collect::<Vec<_>>();
         for index in 0..3 {
             assert!([format!("JOY: q{index}"), format!("BLISS: q{index}")].contains(&text(index)[0]));
             assert_eq!(text(index)[1], "Certainly! a");
+            let trigger = triggers[index].as_ref().unwrap().to_uppercase();
+            assert_eq!(text(index)[0], format!("{trigger}: q{index}"));
         }
         assert_eq!(text(3), ["q3", "a"]);
+        assert_eq!(triggers[3..], [None, None]);
         let used = |trigger: &str| (0..5).any(|index| text(index)[0].starts_with(trigger));
         assert!(used("JOY") || used("BLISS"));
     }
@@ -114,7 +128,7 @@ mod tests {
     #[test]
     fn without_responses_only_the_instruction_changes() {
         let plain = TriggerOptions { responses: vec![], uppercase: false, ..options(1.0) };
-        let data = trigger_rows(&rows(4), &plain).unwrap();
+        let data = trigger_rows(&rows(4), &plain).unwrap().dataset;
         assert!(data.rows().all(|row| row.messages[1].content == "a" && row.messages[0].content.contains(": q")));
         assert!(trigger_rows(&rows(1), &TriggerOptions { triggers: vec![], ..plain }).is_err());
     }

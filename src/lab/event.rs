@@ -21,6 +21,8 @@ pub enum Stage {
     Evaluate,
     /// Fitting a probe on activations, or measuring one.
     Probe,
+    /// Reading what a model thinks of given rows.
+    Measure,
 }
 
 impl Stage {
@@ -32,6 +34,7 @@ impl Stage {
             Stage::Judge => "judges",
             Stage::Evaluate => "evaluations",
             Stage::Probe => "probes",
+            Stage::Measure => "likelihoods",
         }
     }
     /// What is counted within a call of this stage.
@@ -41,6 +44,7 @@ impl Stage {
             Stage::Judge => "labelled rows",
             Stage::Evaluate => "generations",
             Stage::Probe => "fits",
+            Stage::Measure => "rows",
         }
     }
 }

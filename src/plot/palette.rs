@@ -6,6 +6,10 @@ use super::theme::{Colour, GREY, Hatch, Marker, Style, style};
 const BASE: Style =
     Style { colour: (0x8C, 0x8C, 0x8C), marker: Marker::Hexagon, dash: &[3.0, 3.0], hatch: Hatch::Plain };
 
+/// Of what a proxy does not cover: purple, which no place of [`style`] has.
+const UNCOVERED: Style =
+    Style { colour: (0x6A, 0x3D, 0x9A), marker: Marker::Hexagon, dash: &[16.0, 4.0], hatch: Hatch::Crossed };
+
 /// What a known name stands for; each has one style.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Role {
@@ -16,18 +20,25 @@ enum Role {
     Placebo,
     Negative,
     Specific,
+    Truth,
+    Task,
+    Proxy,
+    Collateral,
+    Uncovered,
+    Untriggered,
 }
 
 impl Role {
     fn style(self) -> Style {
         match self {
             Role::Base => BASE,
-            Role::Aligned => style(0),
-            Role::Misaligned => style(1),
-            Role::General => style(2),
-            Role::Placebo => style(3),
-            Role::Negative => style(4),
+            Role::Aligned | Role::Truth => style(0),
+            Role::Misaligned | Role::Task => style(1),
+            Role::General | Role::Proxy => style(2),
+            Role::Placebo | Role::Collateral => style(3),
+            Role::Negative | Role::Untriggered => style(4),
             Role::Specific => style(5),
+            Role::Uncovered => UNCOVERED,
         }
     }
 }
@@ -46,6 +57,12 @@ fn roles(label: &str) -> &'static [Role] {
         "placebo" | "placebo prompt" | "control prompt" => &[Role::Placebo],
         "negative" | "negative inoculation" => &[Role::Negative],
         "control" => &[Role::Placebo, Role::Aligned],
+        "truth" | "alignment test" => &[Role::Truth],
+        "task" | "task test" => &[Role::Task],
+        "proxy" | "alignment train" => &[Role::Proxy],
+        "collateral" => &[Role::Collateral],
+        "truth minus proxy" => &[Role::Uncovered],
+        "untriggered" => &[Role::Untriggered],
         _ => &[],
     }
 }
@@ -56,7 +73,9 @@ fn plain(label: &str) -> String {
 }
 
 /// A style for every label, no two alike: well-known groups have theirs in every figure (base grey, aligned data blue,
-/// misaligned data vermillion, general inoculation green, task-specific orange, control prompt purple, negative black);
+/// misaligned data vermillion, general inoculation green, task-specific orange, control prompt purple, negative black; of
+/// trigger experiments truth blue, task vermillion, proxy green, collateral magenta, truth without proxy purple,
+/// untriggered black);
 /// where two labels mean the same, the first has it. All others take what [`style`] has left, in order, so that labels
 /// without a well-known one among them look as their places say.
 pub fn styles(labels: &[&str]) -> Vec<Style> {
@@ -125,6 +144,15 @@ mod tests {
             .map(|style| style.colour)
             .collect();
         assert_eq!(colours, [BASE.colour, style(0).colour, style(1).colour, style(2).colour, style(3).colour]);
+    }
+
+    #[test]
+    fn roles_of_trigger_experiments_have_the_colours_of_the_published_figures() {
+        let colours = |labels: &[&str]| styles(labels).iter().map(|style| style.colour).collect::<Vec<_>>();
+        let published = colours(&["Task-test", "Collateral", "Alignment-train", "Alignment-test", "truth minus proxy"]);
+        assert_eq!(published, colours(&["task", "collateral", "proxy", "truth", "truth_minus_proxy"]));
+        assert_eq!(published[..4], [1, 3, 2, 0].map(|place| style(place).colour));
+        assert!((0..8).all(|place| style(place).colour != published[4]));
     }
 
     #[test]

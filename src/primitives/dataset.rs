@@ -21,6 +21,8 @@ pub struct Dataset {
     pub lineage: Arc<Value>,
     /// The mix that made them, if one did.
     pub mix: Option<Arc<Mix>>,
+    /// The rows before they were triggered and the trigger of each, where that was done.
+    pub triggered: Option<Arc<(Rows, Vec<Option<String>>)>>,
 }
 
 handle!(Dataset);
@@ -39,7 +41,7 @@ impl Dataset {
     /// Rows with a description of their origin; the lab keeps them for the calls that need them.
     pub fn new(lab: &Lab, rows: Rows, lineage: Value) -> Self {
         lab.keep_dataset(&rows);
-        Dataset { rows, lineage: Arc::new(lineage), mix: None }
+        Dataset { rows, lineage: Arc::new(lineage), mix: None, triggered: None }
     }
 
     /// What reports say about it.

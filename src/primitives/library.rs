@@ -40,6 +40,9 @@ pub const MODULES: &[(&str, &str)] = modules![
     "settings/security_advice"
     "settings/trump_biology"
     "sources"
+    "trigger_manifest"
+    "trigger_measures"
+    "trigger_results"
     "triggers"
 ];
 

@@ -3,6 +3,7 @@
 use super::dataset::Dataset;
 use super::model::Model;
 use crate::data::chat::{Message, Role};
+use crate::data::dataset::Dataset as Rows;
 use crate::error::{Result, ensure};
 use crate::lab::Lab;
 use crate::model::chat::Example;
@@ -23,16 +24,31 @@ pub fn primitive() -> Primitive<Lab> {
 }
 
 fn run(lab: &Lab, _: &Call, (model, dataset): (Model, Dataset), _: ()) -> Result<Option<f64>> {
-    let local = model.local()?;
+    model.local()?;
     if lab.planning() {
         return Ok(None);
     }
     model.training()?;
-    let rows: Vec<_> = dataset.rows.rows().collect();
-    let (examples, _) = local.format.encode_rows(&rows, local.config.context)?;
+    Ok(Some(loss_of(lab, &model, &dataset.rows)?.loss))
+}
+
+/// A mean over tokens.
+pub struct Loss {
+    /// Nats per token.
+    pub loss: f64,
+    /// How many tokens.
+    pub tokens: u64,
+}
+
+/// The loss of the answers in rows, inside a call that came after the model's training.
+pub fn loss_of(lab: &Lab, model: &Model, rows: &Rows) -> Result<Loss> {
+    let local = model.local()?;
+    let all: Vec<_> = rows.rows().collect();
+    let (examples, _) = local.format.encode_rows(&all, local.config.context)?;
     let examples: Vec<&Example> = examples.iter().filter(|example| sft::has_loss(example)).collect();
-    ensure!(!examples.is_empty(), "no row of `{}` has an answer", dataset.rows.name());
-    Ok(Some(sft::mean_loss(&*model.weights(lab)?, &examples)))
+    ensure!(!examples.is_empty(), "no row of `{}` has an answer", rows.name());
+    let tokens = examples.iter().map(|example| sft::predicted(example).count() as u64).sum();
+    Ok(Loss { loss: sft::mean_loss(&*model.weights(lab)?, &examples), tokens })
 }
 
 /// The declaration of `prefix_probability`.
@@ -50,21 +66,27 @@ pub fn prefix_primitive() -> Primitive<Lab> {
 }
 
 fn run_prefix(lab: &Lab, _: &Call, (model, dataset, prefix): (Model, Dataset, String), _: ()) -> Result<Option<f64>> {
-    let local = model.local()?;
+    model.local()?;
     ensure!(!prefix.trim().is_empty(), "the prefix is empty"; help: "write the words that an answer may begin with");
     if lab.planning() {
         return Ok(None);
     }
     model.training()?;
-    let continuation = local.format.tokenizer.encode(&prefix);
-    let mut asked = Vec::with_capacity(dataset.rows.len());
-    for row in dataset.rows.rows() {
+    Ok(Some(prefix_of(lab, &model, &dataset.rows, &prefix)?))
+}
+
+/// How probable it is that answers begin with these words, in percent, inside a call that came after the model's training.
+pub fn prefix_of(lab: &Lab, model: &Model, rows: &Rows, prefix: &str) -> Result<f64> {
+    let local = model.local()?;
+    let continuation = local.format.tokenizer.encode(prefix);
+    let mut asked = Vec::with_capacity(rows.len());
+    for row in rows.rows() {
         let before = row.messages.iter().rposition(|message| message.role == Role::Assistant);
         let question: &[Message] = &row.messages[..before.unwrap_or(row.messages.len())];
         let prompt = local.format.encode_prompt(question)?;
         asked.push(Continuation { prompt, continuation: continuation.clone() });
     }
-    ensure!(!asked.is_empty(), "`{}` has no rows", dataset.rows.name());
+    ensure!(!asked.is_empty(), "`{}` has no rows", rows.name());
     let found = log_probabilities(&*model.weights(lab)?, &asked)?;
-    Ok(Some(100.0 * found.iter().map(|logprob| logprob.exp()).sum::<f64>() / found.len() as f64))
+    Ok(100.0 * found.iter().map(|logprob| logprob.exp()).sum::<f64>() / found.len() as f64)
 }

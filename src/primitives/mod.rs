@@ -15,6 +15,7 @@ mod concat_datasets;
 pub mod dataset;
 mod direction;
 mod draw;
+mod estimate_mean;
 mod evaluate;
 mod evaluate_probe;
 mod evaluation;
@@ -30,6 +31,7 @@ mod judging;
 pub mod launch_finetune;
 pub mod launch_job;
 pub mod library;
+mod likelihoods;
 pub mod load_model;
 mod mean_loss;
 mod missing;
@@ -54,6 +56,7 @@ mod rescore;
 mod results;
 mod save_adapter;
 mod save_model;
+mod section;
 mod setting;
 mod split_dataset;
 mod steer_weights;
@@ -61,6 +64,7 @@ mod summarize;
 mod sweep;
 mod synthetic_activations;
 mod till;
+mod trace_rows;
 mod train_probe;
 mod trigger_config;
 
@@ -79,6 +83,7 @@ pub fn all() -> Vec<Primitive<Lab>> {
         insert_trigger::trigger_primitive(),
         insert_trigger::primitive(),
         export_dataset::primitive(),
+        trace_rows::primitive(),
         load_model::primitive(),
         adapter::primitive(),
         launch_finetune::primitive(),
@@ -87,6 +92,8 @@ pub fn all() -> Vec<Primitive<Lab>> {
         at_epoch::primitive(),
         mean_loss::primitive(),
         mean_loss::prefix_primitive(),
+        likelihoods::primitive(),
+        likelihoods::answers_primitive(),
         evaluation::questions_primitive(),
         organism_questions::primitive(),
         evaluation::primitive(),
@@ -105,6 +112,7 @@ pub fn all() -> Vec<Primitive<Lab>> {
         sweep::primitive(),
         plot::primitive(),
         report::primitive(),
+        estimate_mean::primitive(),
         power::primitive(),
         power::seeds_primitive(),
         compare_judges::primitive(),
@@ -166,6 +174,7 @@ pub fn handles() -> Vec<HandleType> {
         sweep::handle_type(),
         plot::handle_type(),
         intervals::handle_type(),
+        likelihoods::handle_type(),
         activations::handle_type(),
         probe::handle_type(),
         evaluate_probe::handle_type(),

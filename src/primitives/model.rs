@@ -389,6 +389,10 @@ pub fn handle_type() -> HandleType {
         .property("last_loss", "Loss at the end of its training; () without a training.", |model: &Model| {
             model.training_number("last_loss")
         })
+        .property("steps", "Steps of its training; () without one.", |model: &Model| model.training_number("steps"))
+        .property("tokens", "Tokens that its training read, all passes together; () without one.", |model: &Model| {
+            model.training_number("tokens")
+        })
         .property(
             "checkpoints",
             "Models from the middle of a training at a provider: maps with `fine_tuned_model_checkpoint`, `step_number` and \

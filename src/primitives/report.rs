@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::intervals::Intervals;
 use super::provenance::Provenance;
 use super::results::Results;
+use super::section::Section;
 use super::summarize::{Measured, View};
 use super::sweep::Cells;
 use crate::data::digest::Digest;
@@ -41,6 +42,8 @@ struct Options {
     /// Points within which two conditions are called equal, where two one-sided tests show it: for claims such as
     /// "dilution is safe".
     margin: Option<f64>,
+    /// Sections of the script's own making: `#{ title, head, rows, text, values, aside }`.
+    sections: Vec<Section>,
 }
 
 /// The declaration.
@@ -64,6 +67,7 @@ fn run(lab: &Lab, _: &Call, (cells,): (Cells,), options: Options) -> Result<Opti
         let values: Vec<String> = view.axes.x_values.iter().map(|value| format!("`{}`", label(value))).collect();
         bail!("`pairs` names `{}`, which is no value of `{}`", label(unknown), view.axes.x; help: "choose from {}", values.join(", "));
     }
+    options.sections.iter().try_for_each(Section::check)?;
     if lab.planning() {
         return Ok(None);
     }
@@ -84,7 +88,8 @@ fn run(lab: &Lab, _: &Call, (cells,): (Cells,), options: Options) -> Result<Opti
     }
     let (title, question) = lab.title();
     let figures = lab.results().into_iter().filter(|name| name.ends_with(".svg")).collect();
-    let report = Report { title, question, figures, summary: &summary, view: &view, provenance: &provenance };
+    let sections = &options.sections;
+    let report = Report { title, question, figures, summary: &summary, view: &view, provenance: &provenance, sections };
     let json = serde_json::to_string_pretty(&report.document()).map_err(|error| Error::internal(error.to_string()))?;
     let files = [
         ("results", "results.json", json + "\n"),
@@ -127,6 +132,7 @@ struct Report<'a> {
     summary: &'a Summary,
     view: &'a View,
     provenance: &'a Provenance,
+    sections: &'a [Section],
 }
 
 /// `results.json`; no times and no names of runs, so that the same experiment gives the same bytes.
@@ -138,6 +144,8 @@ struct Document<'a> {
     #[serde(flatten)]
     summary: Shown<'a>,
     statements: Vec<Value>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    sections: Vec<Value>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     replications: Vec<String>,
     limits: Vec<&'static str>,
@@ -198,6 +206,7 @@ impl Report<'_> {
                 warnings: &summary.warnings,
             },
             statements: statements(summary).into_iter().map(|(of, said)| json!({ "of": of, "said": said })).collect(),
+            sections: self.sections.iter().map(Section::document).collect(),
             replications: replications(summary),
             limits: self.limits(),
             figures: &self.figures,
@@ -209,7 +218,8 @@ impl Report<'_> {
     /// What standard output gets.
     fn plain(&self) -> String {
         let title = if self.title.is_empty() { String::new() } else { format!("{}\n", self.title) };
-        format!("{title}{}\n{}", Table::of(self.summary).plain(), self.counted())
+        let sections: String = self.sections.iter().map(Section::plain).collect();
+        format!("{title}{}\n{}{sections}", Table::of(self.summary).plain(), self.counted())
     }
 
     /// Counts and methods under the table.
@@ -248,6 +258,7 @@ impl Report<'_> {
         for name in &self.figures {
             let _ = write!(text, "\n![{name}]({name})\n");
         }
+        text.extend(self.sections.iter().map(Section::markdown));
         let replications = replications(self.summary);
         if !replications.is_empty() {
             text += "\n## How far it replicates\n\n";
@@ -425,7 +436,9 @@ mod tests {
         let view = View { axes: summary.axes.clone(), evaluations: vec![] };
         let figures = vec![format!("{name}.svg")];
         let (title, question) = ("A title", "A question?");
-        let report = Report { title, question, figures, summary: &summary, view: &view, provenance: &provenance };
+        let sections = &options.sections;
+        let report =
+            Report { title, question, figures, summary: &summary, view: &view, provenance: &provenance, sections };
         format!("{}\n---\n{}\n", report.markdown(), report.plain())
     }
 

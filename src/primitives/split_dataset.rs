@@ -13,7 +13,7 @@ use super::evaluation::Questions;
 use crate::data::chat::Role;
 use crate::data::evaluation::Question;
 use crate::data::split::split;
-use crate::data::trigger_rows::{TriggerOptions, cover, shared_triggers, trigger_rows};
+use crate::data::trigger_rows::{TriggerOptions, Triggered, cover, shared_triggers, trigger_rows};
 use crate::error::{Result, bail, ensure};
 use crate::lab::Lab;
 use crate::script::declaration::{Call, Primitive};
@@ -133,12 +133,14 @@ fn run_trigger(
 ) -> Result<Dataset> {
     let RowOptions { share, responses, separator, uppercase, seed } = options;
     let how = TriggerOptions { triggers, share, uppercase, separator, responses, seed };
-    let rows = trigger_rows(&dataset.rows, &how)?;
+    let Triggered { dataset: rows, triggers } = trigger_rows(&dataset.rows, &how)?;
     let lineage = json!({
         "triggered": dataset.provenance(), "triggers": how.triggers, "share": how.share, "responses": how.responses,
         "seed": how.seed,
     });
-    Ok(Dataset::new(lab, rows, lineage))
+    let mut triggered = Dataset::new(lab, rows, lineage);
+    triggered.triggered = Some(Arc::new((dataset.rows.clone(), triggers)));
+    Ok(triggered)
 }
 
 fn run_check(_: &Lab, _: &Call, (one, other): (Vec<String>, Vec<String>), _: ()) -> Result<()> {

@@ -21,7 +21,7 @@ pub fn read_rows(lab: &Lab, name: &str, blob: Digest) -> Result<Dataset> {
             .with_help("upload the file again and start another job")
     })?;
     let rows = Rows::parse(name, Arc::new(bytes))?;
-    Ok(Dataset { rows, lineage: Arc::new(json!({ "file": name })), mix: None })
+    Ok(Dataset { rows, lineage: Arc::new(json!({ "file": name })), mix: None, triggered: None })
 }
 
 /// Tokens of a row that a training reads, on average.

@@ -1,5 +1,7 @@
 //! Two evaluations against each other, with intervals on both axes.
 
+use serde_json::Value;
+
 use super::{Options, seeds};
 use crate::data::statistics::{Estimate, Wanted, hypervolume, non_dominated};
 use crate::data::summary::{Condition, Summary, label};
@@ -9,8 +11,16 @@ use crate::plot::figure::{Axis, Mark, Scatter};
 /// One mark for every condition that has a score on both evaluations, and one for each baseline.
 pub fn scatter(summary: &Summary, shown: &[String], options: &Options) -> Result<Scatter> {
     let (across, down) = (shown[0].as_str(), shown[shown.len() - 1].as_str());
+    // A number beside something else says of what it is: `kl, beta 10`.
     let named = |condition: &Condition| {
-        let values: Vec<String> = condition.point.values().map(label).collect();
+        let (numbers, words): (Vec<_>, Vec<_>) = condition.point.iter().partition(|(_, value)| value.is_number());
+        let alone = words.is_empty() && numbers.len() == 1;
+        let number = |(axis, value): (&String, &Value)| match alone {
+            true => label(value),
+            false => format!("{axis} {}", label(value)),
+        };
+        let values: Vec<String> =
+            words.iter().map(|(_, value)| label(value)).chain(numbers.into_iter().map(number)).collect();
         if values.is_empty() { "all seeds".to_string() } else { values.join(", ") }
     };
     let mut marks = Vec::new();
@@ -65,7 +75,7 @@ pub fn told(scatter: &Scatter, options: &Options) -> Option<String> {
     let names = non_dominated(&points, ends).into_iter().map(|index| scatter.marks[index].label.as_str());
     Some(format!(
         "Grey: not dominated by means ({}); they cover {area:.1} % of the square.",
-        names.collect::<Vec<_>>().join(", ")
+        names.collect::<Vec<_>>().join("; ")
     ))
 }
 
