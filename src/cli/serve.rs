@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ServeArguments;
+use super::output::tell_line;
 use super::session::{project, report_error};
 use crate::error::{Error, Result};
 use crate::lab::Settings;
@@ -54,7 +55,7 @@ fn open_and_serve(arguments: &ServeArguments) -> Result<()> {
             // Trainings stop at their next step; the next server goes on with them.
             cancelled.store(true, Ordering::Relaxed);
         };
-        let ready = |address| eprintln!("serving at http://{address}/v1");
+        let ready = |address| tell_line(format!("serving at http://{address}/v1"));
         server.serve(&options, ready, stop).await
     });
     runtime.shutdown_background();
