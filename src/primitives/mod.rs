@@ -62,6 +62,7 @@ mod sweep;
 mod synthetic_activations;
 mod till;
 mod train_probe;
+pub mod train_resumably;
 mod trigger_config;
 
 use crate::lab::Lab;
