@@ -1,9 +1,12 @@
 //! The lab: the only door from primitives to the store, the engine, the clock, the project's files and cancellation.
 
 pub mod bill;
+pub mod checkpoints;
+mod datasets;
 mod event;
 mod files;
 mod hub;
+pub mod memory;
 pub mod providers;
 
 use std::collections::{HashMap, HashSet};
@@ -33,7 +36,8 @@ use crate::store::{CallRecord, Key, Store};
 pub use bill::{Bill, Missing};
 pub use event::{Event, Events, Outcome, Stage};
 pub use files::Files;
-use providers::Providers;
+use memory::Ledger;
+use providers::{File, Providers};
 
 /// How often somebody who wants to stop is listened to while a provider is waited for.
 const LISTEN: Duration = Duration::from_millis(100);
@@ -106,6 +110,9 @@ struct Inner {
     noted: Mutex<HashSet<String>>,
     results: Mutex<Vec<String>>,
     stopped: Mutex<HashSet<Digest>>,
+    said_by_users: Mutex<HashMap<Digest, Arc<HashSet<u128>>>>,
+    checkpoint_seconds: Option<f64>,
+    memory: Ledger,
 }
 
 /// Memory for inner products of rows that the next probes may have a use for.
@@ -143,7 +150,8 @@ impl Lab {
         }
         let engine = Engine::new(settings.jobs)?;
         let files = Files::new(&settings.project, &settings.readable)?;
-        let providers = Providers::read(&settings.project, settings.offline)?;
+        let file = File::read(&settings.project)?;
+        let providers = Providers::new(file.providers, settings.offline);
         let prices = providers::read_prices(&settings.project)?;
         let limit = settings.budget_usd.map(read_dollars).transpose()?;
         let budget = Budget::new(limit, Spending::default());
@@ -163,6 +171,9 @@ impl Lab {
             noted: Mutex::default(),
             results: Mutex::default(),
             stopped: Mutex::default(),
+            said_by_users: Mutex::default(),
+            checkpoint_seconds: file.checkpoint_seconds,
+            memory: Ledger::new(file.memory_gigabytes),
         };
         Ok(Lab { inner: Arc::new(inner) })
     }
@@ -214,6 +225,8 @@ impl Lab {
         })?;
         let seconds = clock.elapsed().as_secs_f64();
         self.record(call.key, call.options, output.clone(), started_at, seconds)?;
+        // What could not be removed is swept when a store is opened.
+        let _ = self.inner.store.remove_checkpoint(key);
         send(event::Outcome::Finished { seconds });
         Ok(output)
     }
@@ -446,20 +459,6 @@ impl Lab {
     /// Waits until every call of this run has an outcome; the first failure that is no consequence of another.
     pub fn finish(&self) -> Result<()> {
         self.inner.engine.finish()
-    }
-
-    /// Makes a dataset findable by its digest for the calls that need its rows later.
-    pub fn keep_dataset(&self, dataset: &Dataset) {
-        let mut kept = self.inner.datasets.lock().expect("no panic while holding the datasets");
-        kept.insert(dataset.digest(), dataset.clone());
-    }
-
-    /// A dataset that was kept in this run.
-    pub fn dataset(&self, digest: Digest) -> Result<Dataset> {
-        let kept = self.inner.datasets.lock().expect("no panic while holding the datasets");
-        kept.get(&digest)
-            .cloned()
-            .ok_or_else(|| Error::internal(format!("the dataset {} was not kept", digest.short())))
     }
 }
 

@@ -289,3 +289,40 @@ fn folders_to_read_are_named_from_where_the_user_is() {
     let output = command.current_dir(project.path("below")).output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "1\n", "{}", String::from_utf8_lossy(&output.stderr));
 }
+
+#[test]
+fn a_reader_that_has_gone_away_is_no_failure() {
+    let project = Project::new();
+    project.write("scripts/quick.rhai", QUICK);
+    project.run(&["run", "scripts/quick.rhai"]).well();
+    let commands: [&[&str]; 9] = [
+        &["help"],
+        &["help", "--reference"],
+        &["help", "plot"],
+        &["help", "organism"],
+        &["status"],
+        &["show", "quick"],
+        &["check", "scripts/quick.rhai"],
+        &["plan", "scripts/quick.rhai"],
+        &["run", "scripts/quick.rhai"],
+    ];
+    // A pipe whose reading end is closed before the command begins to write.
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    for arguments in commands {
+        let output = project.command(arguments).stdout(closed()).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(0) && !told.contains("panicked"), "{arguments:?}: {told}");
+        let status = project.command(arguments).stdout(closed()).stderr(closed()).status().unwrap();
+        assert_eq!(status.code(), Some(0), "{arguments:?}");
+    }
+    let status = project.command(&["check", "scripts/none.rhai"]).stderr(closed()).status().unwrap();
+    assert_eq!(status.code(), Some(2), "a failure is one all the same");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = project.command(&["help"]).stdout(full).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stderr).unwrap().contains("standard output cannot be written"));
+}

@@ -350,3 +350,203 @@ print(`first ${last.scores}`);
     let printed = project.printed(again["run"].as_str().unwrap());
     assert_eq!(printed[0].replace("alone", ""), printed[1].replace("among others", ""));
 }
+
+/// A training with everything that has a state: adapters that drop inputs, a term with rows of its own, kept epochs.
+const LONG_TRAINING: &str = r#"//! A long training
+//! Does it end as if nothing had happened?
+let base = model("models/tiny");
+let data = organism_rows("insecure_code", "misaligned", #{ rows: 120 });
+let other = organism_rows("general", "aligned", #{ rows: 30 });
+let tuned = launch_finetune(base, data, #{
+    seed: param("seed", 0), epochs: param("epochs", 12), keep_epochs: true, accumulate: 2, batch_tokens: 256,
+    learning_rate: 1e-3, method: lora(#{ rank: 2, dropout: 0.2 }), objective: kl(#{ on: other, beta: 1.0 }),
+});
+print(`${tuned.last_loss}`);
+"#;
+
+/// A project in which a checkpoint is kept after every step, or after a minute.
+fn training_project(settings: &str) -> Project {
+    let project = Project::with_tiny_model();
+    project.write("drylab.toml", settings);
+    project.write("train.rhai", LONG_TRAINING);
+    project
+}
+
+/// The outcome of the only fine-tune in a store: digests of weights, adapter and epochs, steps and every loss.
+fn trained(project: &Project) -> Value {
+    let index = rusqlite::Connection::open(project.path("results/store/index.sqlite")).unwrap();
+    let query = "SELECT output FROM calls WHERE primitive = 'launch_finetune'";
+    let outputs: Vec<String> =
+        index.prepare(query).unwrap().query_map([], |row| row.get(0)).unwrap().map(|row| row.unwrap()).collect();
+    assert_eq!(outputs.len(), 1);
+    serde_json::from_str(&outputs[0]).unwrap()
+}
+
+/// What `drylab status` says of the checkpoints.
+fn checkpoints(project: &Project) -> Vec<Value> {
+    project.run(&["status", "--json"]).well().json()["checkpoints"].as_array().unwrap().clone()
+}
+
+/// Steps that are in the checkpoint of a training that is running now.
+fn wait_for_step(project: &Project, child: &mut std::process::Child, step: u64) -> u64 {
+    loop {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be disturbed");
+        match checkpoints(project).first().and_then(|kept| kept["step"].as_u64()) {
+            Some(done) if done >= step => return done,
+            _ => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
+
+/// Starts the training, waits until `step` steps of it are kept, and kills it.
+fn train_and_kill(project: &Project, step: u64) {
+    let mut child = project.command(&["run", "train.rhai", "--quiet"]).spawn().unwrap();
+    wait_for_step(project, &mut child, step);
+    signal(&child, "KILL");
+    child.wait().unwrap();
+}
+
+/// Runs the training to its end; returns at which of how many steps it says that it continues.
+#[track_caller]
+fn train_on(project: &Project) -> (Option<(u64, u64)>, String) {
+    let ran = project.run(&["run", "train.rhai"]).well();
+    let line = ran.stderr.lines().find_map(|line| line.split_once(" continues at step "));
+    let found = line.map(|(_, steps)| {
+        let (done, steps) = steps.split_once(" of ").unwrap();
+        (done.parse().unwrap(), steps.parse().unwrap())
+    });
+    (found, ran.stderr)
+}
+
+fn undisturbed_training() -> &'static Value {
+    static UNDISTURBED: std::sync::OnceLock<Value> = std::sync::OnceLock::new();
+    UNDISTURBED.get_or_init(|| {
+        let project = training_project("");
+        assert_eq!(train_on(&project).0, None);
+        assert!(checkpoints(&project).is_empty() && !project.path("results/store/checkpoints").exists());
+        trained(&project)
+    })
+}
+
+#[test]
+fn a_killed_training_goes_on_at_its_last_checkpoint_to_the_same_bytes() {
+    let expected = undisturbed_training();
+    let steps = expected["steps"].as_u64().unwrap();
+    assert!(steps > 40 && expected["epochs"].as_array().unwrap().len() == 13, "{expected}");
+    let project = training_project("checkpoint_seconds = 0.0\n");
+    // The second blow falls on a training that goes on from the first.
+    train_and_kill(&project, 3);
+    train_and_kill(&project, steps / 2);
+    let kept = checkpoints(&project)[0].clone();
+    assert!(kept["label"].as_str().unwrap().contains("training seed 0") && kept["steps"] == steps, "{kept}");
+    let (continued, _) = train_on(&project);
+    assert_eq!(continued, Some((kept["step"].as_u64().unwrap(), steps)));
+    assert!(kept["step"].as_u64().unwrap() >= steps / 2);
+    assert_eq!(trained(&project), *expected);
+    assert!(checkpoints(&project).is_empty(), "a checkpoint goes with the result");
+    assert_eq!(std::fs::read_dir(project.path("results/store/tmp")).unwrap().count(), 0);
+}
+
+#[test]
+fn an_interrupted_training_keeps_its_last_step_whatever_the_time() {
+    let project = training_project("");
+    project.write("train.rhai", &LONG_TRAINING.replace("epochs: param(\"epochs\", 12)", "epochs: 400"));
+    let child = project.command(&["run", "train.rhai", "--quiet"]).stderr(std::process::Stdio::null()).spawn().unwrap();
+    let told = |event: &Value| event["event"] == "progress" && event["step"].as_u64() >= Some(10);
+    while !project.runs().iter().flat_map(|run| project.events(run)).any(|event| told(&event)) {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    signal(&child, "INT");
+    assert_eq!(child.wait_with_output().unwrap().status.code(), Some(130));
+    let kept = checkpoints(&project)[0].clone();
+    assert!(kept["step"].as_u64() >= Some(10) && kept["bytes"].as_u64() > Some(1000), "{kept}");
+    // Another training of the same project has nothing of it.
+    project.write("train.rhai", LONG_TRAINING);
+    assert_eq!(train_on(&project).0, None);
+    assert_eq!(trained(&project), *undisturbed_training());
+    assert_eq!(checkpoints(&project), [kept]);
+}
+
+#[test]
+fn a_checkpoint_that_is_damaged_or_of_another_training_is_left_alone() {
+    let expected = undisturbed_training();
+    let project = training_project("checkpoint_seconds = 0.0\n");
+    train_and_kill(&project, 5);
+    let file = PathBuf::from(checkpoints(&project)[0]["folder"].as_str().unwrap()).join("training.safetensors");
+    let mut bytes = std::fs::read(project.path(file.to_str().unwrap())).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::remove_file(&file).unwrap();
+    std::fs::write(&file, &bytes).unwrap();
+    let (continued, told) = train_on(&project);
+    assert!(continued.is_none() && told.contains("begins anew, its checkpoint is of no use"), "{told}");
+    assert_eq!(trained(&project), *expected);
+
+    let (project, other) =
+        (training_project("checkpoint_seconds = 0.0\n"), training_project("checkpoint_seconds = 0.0\n"));
+    other.write("train.rhai", &LONG_TRAINING.replace("1e-3", "2e-3"));
+    train_and_kill(&project, 2);
+    train_and_kill(&other, 2);
+    let at = |project: &Project| {
+        PathBuf::from(checkpoints(project)[0]["folder"].as_str().unwrap()).join("training.safetensors")
+    };
+    std::fs::copy(at(&other), at(&project).with_extension("new")).unwrap();
+    std::fs::rename(at(&project).with_extension("new"), at(&project)).unwrap();
+    // With the epochs that it names; without them it is of no use anyway.
+    let blobs = |project: &Project| project.path("results/store/blobs");
+    let copied = std::process::Command::new("cp").arg("-rn").arg(blobs(&other).join(".")).arg(blobs(&project)).status();
+    assert!(copied.unwrap().success());
+    let (continued, told) = train_on(&project);
+    assert!(continued.is_none() && told.contains("belongs to another training"), "{told}");
+    assert_eq!(trained(&project), *expected);
+}
+
+#[test]
+fn a_training_that_fails_keeps_its_last_good_weights_and_says_where() {
+    let project = Project::with_tiny_model();
+    let script = r#"//! A training that explodes
+//! What is left of it?
+let data = organism_rows("insecure_code", "misaligned", #{ rows: 120 });
+let tuned = launch_finetune(model("models/tiny"), data, #{ learning_rate: 1e25, epochs: 3 });
+print(`${tuned.last_loss}`);
+"#;
+    project.write("explode.rhai", script);
+    let ran = project.run(&["run", "explode.rhai"]);
+    assert!(ran.code == 1 && ran.stderr.contains("lower `learning_rate`"), "{ran:#?}");
+    let kept = checkpoints(&project)[0].clone();
+    let step = kept["step"].as_u64().unwrap();
+    assert!(ran.stderr.contains(&format!("at step {} of {}", step + 1, kept["steps"])), "{ran:#?}");
+    let key = kept["key"].as_str().unwrap();
+    let named = format!("model(\"results/store/checkpoints/{key}\")");
+    assert!(step >= 1 && ran.stderr.replace(['\n', ' '], "").contains(&named), "{named} {ran:#?}");
+    // The last good weights can be looked at, and the next run stumbles over the same step.
+    let rows = "organism_rows(\"insecure_code\", \"misaligned\", #{ rows: 5 })";
+    project.write(
+        "look.rhai",
+        &format!(
+            "//! Look\n//! Is it there?\nlet kept = {named};\nprint(`${{kept.state}} ${{mean_loss(kept, {rows})}}`);"
+        ),
+    );
+    let looked = project.run(&["run", "look.rhai"]);
+    assert!(looked.stdout.starts_with("ready") || looked.stderr.contains("loss"), "{looked:#?}");
+    let again = project.run(&["run", "explode.rhai"]);
+    assert!(again.code == 1 && again.stderr.contains(&format!("continues at step {step} of")), "{again:#?}");
+}
+
+#[test]
+fn a_training_that_does_not_fit_is_refused_and_two_that_do_take_turns() {
+    let project = training_project("memory_gigabytes = 0.001\n");
+    let refused = project.run(&["run", "train.rhai"]);
+    assert!(refused.code == 1 && refused.stderr.contains("and 1 MB can be had"), "{refused:#?}");
+    assert!(refused.stderr.contains("`batch_tokens`") && refused.stderr.contains("training `"), "{refused:#?}");
+    let needed = refused.stderr.split_once("needs at least ").unwrap().1.split_once(" MB").unwrap().0;
+    let needed: f64 = needed.parse().unwrap();
+    project.write("drylab.toml", &format!("memory_gigabytes = {}\n", 1.5e-3 * needed));
+    let both =
+        LONG_TRAINING.replace("print(", "let more = launch_finetune(base, data, #{ seed: 1, epochs: 3 });\nprint(");
+    project.write("both.rhai", &both);
+    project.run(&["run", "both.rhai", "--jobs", "2"]).well();
+    project.write("drylab.toml", "memory_gigabytes = 0.0000001\n");
+    let refused = project.run(&["run", "train.rhai"]);
+    assert!(refused.code == 1 && refused.stderr.contains("the checkpoint needs at least"), "{refused:#?}");
+}

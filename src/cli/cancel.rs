@@ -1,6 +1,7 @@
 //! `drylab cancel`: stops a fine-tuning job at its provider.
 
 use super::CancelArguments;
+use super::output::print_line;
 use super::session::{open_tool_lab, project, report_error};
 use crate::error::{Error, Result};
 use crate::lab::Lab;
@@ -12,7 +13,7 @@ pub fn cancel(arguments: &CancelArguments) -> u8 {
     match cancel_job(&arguments.job) {
         Ok(launch) => {
             let job = launch.job_id.unwrap_or_default();
-            println!("job {job} at {} is {}: {}", launch.provider, launch.state.name(), launch.label);
+            print_line(format!("job {job} at {} is {}: {}", launch.provider, launch.state.name(), launch.label));
             0
         }
         Err(error) => report_error(&error),

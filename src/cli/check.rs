@@ -3,6 +3,7 @@
 use serde_json::json;
 
 use super::CheckArguments;
+use super::output::print_line;
 use super::session::{host, print_report, project, read_script, report_error};
 use crate::script::parameters::Settings;
 
@@ -30,7 +31,7 @@ pub fn check(arguments: &CheckArguments) -> u8 {
                         json!({ "script": source.name, "title": checked.title, "parameters": checked.parameters }),
                     );
                 } else {
-                    println!("{}: {}", source.name, checked.title);
+                    print_line(format!("{}: {}", source.name, checked.title));
                 }
             }
             Err(report) => {
@@ -40,7 +41,7 @@ pub fn check(arguments: &CheckArguments) -> u8 {
         }
     }
     if arguments.json {
-        println!("{}", json!(found));
+        print_line(json!(found));
     }
     code
 }

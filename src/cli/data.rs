@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use super::AdoptArguments;
+use super::output::print_line;
 use super::session::{open_tool_lab, project, report_error};
 use crate::data::dataset::Dataset as Rows;
 use crate::error::{Error, Result};
@@ -32,14 +33,18 @@ fn adopt_jobs(arguments: &AdoptArguments) -> Result<()> {
             None => "without their rows",
             Some(rows) => adopt_job(&lab, job, rows, &arguments.provider)?,
         };
-        println!("{}  {}  {outcome}: {}", job.key, job.job_id, job.dataset_path);
+        print_line(format!("{}  {}  {outcome}: {}", job.key, job.job_id, job.dataset_path));
         *counts.entry(outcome).or_default() += 1;
     }
     let parts: Vec<String> = counts.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
-    println!("{} jobs: {}", jobs.len(), if parts.is_empty() { "none".to_string() } else { parts.join(", ") });
+    print_line(format!(
+        "{} jobs: {}",
+        jobs.len(),
+        if parts.is_empty() { "none".to_string() } else { parts.join(", ") }
+    ));
     if counts.contains_key("without their rows") {
-        println!(
-            "help: name the folder with the rows with `--rows FOLDER`; a file counts only when it is the one that was used"
+        print_line(
+            "help: name the folder with the rows with `--rows FOLDER`; a file counts only when it is the one that was used",
         );
     }
     Ok(())

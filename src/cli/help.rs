@@ -1,6 +1,7 @@
 //! `drylab help`: the manual of a function, a handle, a module or a topic, from the declarations themselves.
 
 use super::HelpArguments;
+use super::output::print_line;
 use super::session::report_error;
 use crate::error::{Error, nearest};
 use crate::primitives;
@@ -18,33 +19,33 @@ const TOPICS: &[(&str, &str)] = &[
 pub fn help(arguments: &HelpArguments) -> u8 {
     let (functions, handles) = (primitives::all(), primitives::handles());
     if arguments.reference {
-        println!("{}", reference(&functions, &handles));
+        print_line(reference(&functions, &handles));
         return 0;
     }
     let Some(name) = &arguments.name else {
-        println!("functions (drylab help NAME explains one):");
+        print_line("functions (drylab help NAME explains one):");
         for function in &functions {
-            println!("  {:<20} {}", function.name, first_sentence(function.about));
+            print_line(format!("  {:<20} {}", function.name, first_sentence(function.about)));
         }
-        println!("\nhandles:");
+        print_line("\nhandles:");
         for handle in &handles {
-            println!("  {:<20} {}", handle.name, handle.about);
+            print_line(format!("  {:<20} {}", handle.name, handle.about));
         }
-        println!("\nlibrary (import \"NAME\" as name):");
+        print_line("\nlibrary (import \"NAME\" as name):");
         for (name, text) in primitives::library::MODULES {
-            println!("  {name:<34} {}", module_title(text));
+            print_line(format!("  {name:<34} {}", module_title(text)));
         }
-        println!("\ntopics: {}", TOPICS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "));
+        print_line(format!("\ntopics: {}", TOPICS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")));
         return 0;
     };
     if let Some(function) = functions.iter().find(|function| function.name == name) {
-        println!("{}", manual(function));
+        print_line(manual(function));
     } else if let Some(handle) = handles.iter().find(|handle| handle.name == name) {
-        println!("{}", handle_manual(handle));
+        print_line(handle_manual(handle));
     } else if let Some((_, text)) = TOPICS.iter().find(|(topic, _)| topic == name) {
-        println!("{text}");
+        print_line(text);
     } else if let Some((_, text)) = primitives::library::MODULES.iter().find(|(module, _)| module == name) {
-        println!("{text}");
+        print_line(text);
     } else {
         let names = functions.iter().map(|function| function.name).chain(handles.iter().map(|handle| handle.name));
         let names = names

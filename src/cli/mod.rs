@@ -4,6 +4,7 @@ mod cancel;
 mod check;
 mod data;
 mod help;
+mod output;
 mod plan;
 mod progress;
 mod run;
@@ -182,5 +183,5 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => serve::serve(&arguments),
         Command::Help(arguments) => help::help(&arguments),
     };
-    ExitCode::from(code)
+    ExitCode::from(if code == 0 && output::has_failed() { 1 } else { code })
 }

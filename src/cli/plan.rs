@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 
 use super::Script;
+use super::output::print_line;
 use super::run::rehearse;
 use super::session::{host, print_report, project, report_error};
 use crate::error::Result;
@@ -71,29 +72,34 @@ fn print_plan(lab: &Lab, tally: &Tally, lines: &[Line], as_json: bool, open_end:
     let warnings = warnings(lab, lines);
     if as_json {
         let bills: Vec<Value> = lines.iter().map(describe).collect();
-        println!(
-            "{}",
-            json!({ "stages": tally.totals(), "missing": tally.missing, "bills": bills, "warnings": warnings,
-                    "downloads": tally.downloads, "depends_on": open_end })
-        );
+        print_line(json!({ "stages": tally.totals(), "missing": tally.missing, "bills": bills, "warnings": warnings,
+                    "downloads": tally.downloads, "depends_on": open_end }));
         return;
     }
-    println!("{:<14} {:>8} {:>8} {:>14}", "stage", "cached", "to run", "of which new");
+    print_line(format!("{:<14} {:>8} {:>8} {:>14}", "stage", "cached", "to run", "of which new"));
     for (stage, totals) in tally.totals() {
         let missing = tally.missing.get(&stage).copied().unwrap_or(0);
-        println!("{:<14} {:>8} {:>8} {missing:>14} {}", stage.title(), totals.cached, totals.planned, stage.unit());
+        print_line(format!(
+            "{:<14} {:>8} {:>8} {missing:>14} {}",
+            stage.title(),
+            totals.cached,
+            totals.planned,
+            stage.unit()
+        ));
     }
     print_bills(lines);
     for Download { name, commit, files, bytes } in &tally.downloads {
         let (size, commit) = (indicatif::HumanBytes(*bytes), &commit[..8.min(commit.len())]);
-        println!("to download: `{name}` at {commit}, {files} files, {size} ({bytes} bytes)");
+        print_line(format!("to download: `{name}` at {commit}, {files} files, {size} ({bytes} bytes)"));
     }
     for warning in warnings {
-        println!("warning: {warning}");
+        print_line(format!("warning: {warning}"));
     }
     match open_end {
-        Some(message) => println!("the script reads a value on the way ({message}): what follows depends on it"),
-        None if tally.missing.is_empty() => println!("everything is cached"),
+        Some(message) => {
+            print_line(format!("the script reads a value on the way ({message}): what follows depends on it"))
+        }
+        None if tally.missing.is_empty() => print_line("everything is cached"),
         None => (),
     }
 }
@@ -103,10 +109,10 @@ fn print_bills(lines: &[Line]) {
         return;
     }
     let width = lines.iter().map(|line| model_of(line.bill).chars().count()).max().unwrap_or(0);
-    println!(
+    print_line(format!(
         "\n{:<10} {:<width$} {:>9} {:>15}  {:<22} {:<22} time",
         "to buy", "model", "requests", "tokens in", "live", "batch"
-    );
+    ));
     for Line { bill, forecast } in lines {
         let model = model_of(bill);
         let tokens = format!("{}{}", if bill.is_counted { "" } else { "about " }, bill.tokens);
@@ -123,18 +129,18 @@ fn print_bills(lines: &[Line]) {
         };
         let time = forecast.duration.map(|minutes| minutes.to_string()).unwrap_or_default();
         let purpose = bill.purpose.name();
-        println!(
+        print_line(format!(
             "{purpose:<10} {model:<width$} {:>9} {tokens:>15}  {:<22} {batch:<22} {time}",
             bill.requests,
             text(forecast.live)
-        );
+        ));
     }
     let known: Vec<Cost> = lines.iter().filter_map(|line| line.forecast.live).collect();
     let unknown = lines.len() - known.len();
     let rest = if unknown > 0 { format!(", and {unknown} lines without a price") } else { String::new() };
     let sum: Cost = known.into_iter().sum();
     if sum.high > Money::ZERO || unknown > 0 {
-        println!("in all {sum}{rest}");
+        print_line(format!("in all {sum}{rest}"));
     }
 }
 

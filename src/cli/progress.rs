@@ -6,6 +6,7 @@ use std::sync::Mutex;
 
 use indicatif::{HumanBytes, MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::output::{print_line, tell_line};
 use crate::data::digest::Digest;
 use crate::lab::{Event, Outcome, Stage};
 
@@ -50,8 +51,8 @@ impl Progress {
             Event::Note { text } => self.say(&format!("note: {text}")),
             Event::Print { .. } if self.silent => (),
             Event::Print { text } => match &self.bars {
-                Some(bars) => bars.suspend(|| println!("{text}")),
-                None => println!("{text}"),
+                Some(bars) => bars.suspend(|| print_line(text)),
+                None => print_line(text),
             },
             Event::Progress { .. } | Event::Worked { .. } | Event::Wrote { .. } => {}
         }
@@ -122,8 +123,8 @@ impl Progress {
             return;
         }
         match &self.bars {
-            Some(bars) => bars.suspend(|| eprintln!("{line}")),
-            None => eprintln!("{line}"),
+            Some(bars) => bars.suspend(|| tell_line(line)),
+            None => tell_line(line),
         }
     }
 }

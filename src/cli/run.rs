@@ -9,6 +9,7 @@ use std::time::{Instant, SystemTime};
 use serde_json::{Value, json};
 
 use super::Script;
+use super::output::{print_line, tell_line};
 use super::progress::Progress;
 use super::session::{host, open_lab, parameters, print_report, project, read_script, report_error, watch_interrupts};
 use super::status::duration;
@@ -144,11 +145,10 @@ fn summarize(record: &RunRecord, tally: &Tally, money: &BudgetReport, folder: &P
     if script.json {
         let results = std::fs::read_to_string(folder.join("results.json")).ok();
         let results: Value = results.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or(Value::Null);
-        println!(
-            "{}",
+        print_line(
             json!({ "run": record.name, "outcome": record.outcome, "error": record.error, "seconds": record.seconds,
                     "stages": tally.totals(), "worked": tally.worked, "spent_usd": money.spent.total().dollars(),
-                    "files": record.files, "results": results })
+                    "files": record.files, "results": results }),
         );
         return;
     }
@@ -156,15 +156,15 @@ fn summarize(record: &RunRecord, tally: &Tally, money: &BudgetReport, folder: &P
         return;
     }
     for line in describe_work(tally) {
-        eprintln!("{line}");
+        tell_line(line);
     }
     if let Some(line) = describe_money(money) {
-        eprintln!("{line}");
+        tell_line(line);
     }
     for file in &tally.files {
-        eprintln!("wrote {file}");
+        tell_line(format!("wrote {file}"));
     }
-    eprintln!("{} {} in {}", record.name, describe_outcome(record.outcome), duration(record.seconds));
+    tell_line(format!("{} {} in {}", record.name, describe_outcome(record.outcome), duration(record.seconds)));
 }
 
 fn describe_outcome(outcome: Outcome) -> &'static str {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::ServeArguments;
+use super::output::tell_line;
 use super::progress::Progress;
 use super::session::{open_watched_lab, project, report_error};
 use crate::error::{Error, Result};
@@ -58,7 +59,7 @@ fn open_and_serve(arguments: &ServeArguments) -> Result<()> {
             // Trainings stop at their next step; the next server goes on with them.
             cancelled.store(true, Ordering::Relaxed);
         };
-        let ready = |address| eprintln!("serving at http://{address}/v1");
+        let ready = |address| tell_line(format!("serving at http://{address}/v1"));
         server.serve(&options, ready, stop).await
     });
     runtime.shutdown_background();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::Script;
+use super::output::tell_line;
 use crate::error::{Error, Result};
 use crate::lab::{Events, Lab, Settings};
 use crate::primitives;
@@ -102,7 +103,7 @@ pub fn open_lab(
 pub fn open_tool_lab(project: &Path) -> Result<Lab> {
     open_watched_lab(project, |event| {
         if let crate::lab::Event::Note { text } = event {
-            eprintln!("note: {text}");
+            tell_line(format!("note: {text}"));
         }
     })
 }
@@ -144,7 +145,7 @@ pub fn watch_interrupts(cancelled: Arc<AtomicBool>) -> Result<()> {
                 if cancelled.swap(true, Ordering::Relaxed) {
                     std::process::exit(130);
                 }
-                eprintln!("stopping after the running steps; press Ctrl-C again to stop at once");
+                tell_line("stopping after the running steps; press Ctrl-C again to stop at once");
             }
         });
     })?;
@@ -153,12 +154,12 @@ pub fn watch_interrupts(cancelled: Arc<AtomicBool>) -> Result<()> {
 
 /// Prints an error that has no place in a script; returns its exit code.
 pub fn report_error(error: &Error) -> u8 {
-    eprintln!("error: {error}");
+    tell_line(format!("error: {error}"));
     error.exit_code()
 }
 
 /// Prints a report on a script; returns its exit code.
 pub fn print_report(report: &Report) -> u8 {
-    eprintln!("{}", report.render(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()));
+    tell_line(report.render(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none()));
     report.exit_code()
 }

@@ -1,6 +1,7 @@
 //! `drylab show`: the report of a run.
 
 use super::RunArguments;
+use super::output::print_line;
 use super::session::{project, report_error};
 use crate::error::{Error, Result};
 use crate::run::{self, RunRecord};
@@ -15,18 +16,18 @@ fn print_run(arguments: &RunArguments) -> Result<()> {
     let record = RunRecord::read(&folder)?;
     if arguments.json {
         let text = serde_json::to_string_pretty(&record).map_err(|error| Error::internal(error.to_string()))?;
-        println!("{text}");
+        print_line(text);
         return Ok(());
     }
     match std::fs::read_to_string(folder.join("report.md")) {
-        Ok(report) => println!("{report}"),
-        Err(_) => println!("{name}: {} wrote no report", record.title),
+        Ok(report) => print_line(report),
+        Err(_) => print_line(format!("{name}: {} wrote no report", record.title)),
     }
     for file in &record.files {
-        println!("{file}");
+        print_line(file);
     }
     if let Some(error) = &record.error {
-        println!("\n{error}");
+        print_line(format!("\n{error}"));
     }
     Ok(())
 }

@@ -1,16 +1,23 @@
 //! `drylab status`: all runs and all jobs that were bought, or every call of one run.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::fs::File;
+use std::path::PathBuf;
+use std::time::SystemTime;
 
 use serde_json::json;
 
 use super::RunArguments;
+use super::output::print_line;
 use super::session::{project, report_error};
+use crate::data::digest::Digest;
 use crate::error::Result;
 use crate::lab::Stage;
+use crate::lab::memory::gigabytes;
+use crate::primitives::train_resumably::{self, Notes};
 use crate::run::{self, CallState, Outcome, RunRecord, Tally};
 use crate::store::{Launch, Store};
+use crate::train::checkpoint::read_progress;
 
 /// Lists runs, or the jobs of one.
 pub fn status(arguments: &RunArguments) -> u8 {
@@ -47,19 +54,28 @@ fn list_runs(as_json: bool) -> Result<()> {
             stages.join(", ")
         ));
     }
-    let jobs = list_bought(&project, &calls)?;
+    let store = project.join(run::RESULTS).join("store");
+    let store = store.join("index.sqlite").is_file().then(|| Store::open_read_only(&store)).transpose()?;
+    let jobs = list_bought(store.as_ref(), &calls)?;
+    let kept = list_kept(store.as_ref())?;
     if as_json {
-        println!("{}", json!({ "runs": runs, "jobs": jobs.iter().map(Bought::describe).collect::<Vec<_>>() }));
+        let jobs: Vec<_> = jobs.iter().map(Bought::describe).collect();
+        let kept: Vec<_> = kept.iter().map(Kept::describe).collect();
+        print_line(json!({ "runs": runs, "jobs": jobs, "checkpoints": kept }));
         return Ok(());
     }
     if lines.is_empty() {
-        println!("no runs yet; start one: drylab run scripts/a05b.rhai");
+        print_line("no runs yet; start one: drylab run scripts/a05b.rhai");
     } else {
-        println!("{}", lines.join("\n"));
+        print_line(lines.join("\n"));
     }
     if !jobs.is_empty() {
-        println!("\njobs at providers:");
-        jobs.iter().for_each(|job| println!("{}", job.line()));
+        print_line("\njobs at providers:");
+        jobs.iter().for_each(|job| print_line(job.line()));
+    }
+    if !kept.is_empty() {
+        print_line("\ncheckpoints of trainings that have not ended, which go on there when they are run again:");
+        kept.iter().for_each(|kept| print_line(kept.line()));
     }
     Ok(())
 }
@@ -71,12 +87,8 @@ struct Bought {
 }
 
 /// All jobs that were ever bought from this project's store, the latest first.
-fn list_bought(project: &Path, calls: &BTreeMap<String, CallState>) -> Result<Vec<Bought>> {
-    let folder = project.join(run::RESULTS).join("store");
-    if !folder.join("index.sqlite").is_file() {
-        return Ok(Vec::new());
-    }
-    let launches = Store::open_read_only(&folder)?.launches()?;
+fn list_bought(store: Option<&Store>, calls: &BTreeMap<String, CallState>) -> Result<Vec<Bought>> {
+    let launches = store.map(Store::launches).transpose()?.unwrap_or_default();
     let seen = |launch: &Launch| calls.get(&launch.key.to_string()).cloned();
     Ok(launches.into_iter().map(|launch| Bought { call: seen(&launch), launch }).collect())
 }
@@ -125,16 +137,67 @@ impl Bought {
     }
 }
 
+/// What is kept of a training that has not ended.
+struct Kept {
+    key: Digest,
+    label: String,
+    step: usize,
+    steps: usize,
+    /// Of all its files.
+    bytes: u64,
+    saved: Option<SystemTime>,
+    folder: PathBuf,
+}
+
+/// The checkpoints in the store, whole or not; a file that cannot be read is listed without a step.
+fn list_kept(store: Option<&Store>) -> Result<Vec<Kept>> {
+    let Some(store) = store else { return Ok(Vec::new()) };
+    let read = |key: Digest| -> Kept {
+        let folder = store.checkpoint_folder(key);
+        let files = std::fs::read_dir(&folder).into_iter().flatten().filter_map(|entry| entry.ok()?.metadata().ok());
+        let bytes = files.map(|file| file.len()).sum();
+        let path = folder.join(train_resumably::FILE);
+        let saved = path.metadata().and_then(|file| file.modified()).ok();
+        let (steps, notes) = File::open(&path).map_or((0, Notes::default()), |mut file| {
+            let length = file.metadata().map_or(0, |file| file.len());
+            let found = read_progress(&mut file, length).ok();
+            let notes = found.as_ref().and_then(|(_, notes)| serde_json::from_str(notes).ok());
+            (found.map_or(0, |(progress, _)| progress.steps), notes.unwrap_or_default())
+        });
+        Kept { key, label: notes.label, step: steps, steps: notes.steps, bytes, saved, folder }
+    };
+    Ok(store.checkpoints()?.into_iter().map(read).collect())
+}
+
+impl Kept {
+    fn saved(&self) -> Option<String> {
+        self.saved.map(|time| humantime::format_rfc3339_seconds(time).to_string())
+    }
+
+    fn line(&self) -> String {
+        let Kept { key, label, step, steps, bytes, folder, .. } = self;
+        let saved = self.saved().unwrap_or_default();
+        let step = format!("step {step} of {steps}");
+        format!("  {}  {step:<17} {:>8}  {saved}  {label}  {}", key.short(), gigabytes(*bytes), folder.display())
+    }
+
+    fn describe(&self) -> serde_json::Value {
+        let Kept { key, label, step, steps, bytes, folder, .. } = self;
+        json!({ "key": key, "label": label, "step": step, "steps": steps, "bytes": bytes, "saved": self.saved(),
+                "folder": folder })
+    }
+}
+
 fn list_jobs(name: &str, as_json: bool) -> Result<()> {
     let (name, folder) = run::find(&project()?, Some(name))?;
     let record = RunRecord::read(&folder)?;
     let tally = run::read_log(&folder)?;
     if as_json {
         let jobs: Vec<_> = tally.calls.iter().map(|(key, call)| json!({ "key": key, "call": call })).collect();
-        println!("{}", json!({ "run": name, "state": state_of(&record), "jobs": jobs }));
+        print_line(json!({ "run": name, "state": state_of(&record), "jobs": jobs }));
         return Ok(());
     }
-    println!("{name}: {} ({})", record.title, state_of(&record));
+    print_line(format!("{name}: {} ({})", record.title, state_of(&record)));
     for (key, call) in &tally.calls {
         let step = call.step.map_or(String::new(), |step| format!("step {step}"));
         let loss = call.loss.map_or(String::new(), |loss| format!("loss {loss:.3}"));
@@ -144,10 +207,15 @@ fn list_jobs(name: &str, as_json: bool) -> Result<()> {
             _ => String::new(),
         };
         let detail = call.detail.as_deref().unwrap_or_default();
-        println!("  {}  {:<9} {time:>8}  {step:<10} {loss:<11} {}  {detail}", &key[..8], call.state, call.label);
+        print_line(format!(
+            "  {}  {:<9} {time:>8}  {step:<10} {loss:<11} {}  {detail}",
+            &key[..8],
+            call.state,
+            call.label
+        ));
     }
     if let Some(left) = estimate_seconds_left(&tally) {
-        println!("about {} left", duration(left));
+        print_line(format!("about {} left", duration(left)));
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::chat::Role;
 use crate::data::dataset::Dataset;
+use crate::data::digest::Digest;
 use crate::data::record::NO_PROMPT;
 
 /// What several datasets have in common. A prompt is all messages before the last assistant message.
@@ -42,17 +43,19 @@ pub(super) fn overlap_of(datasets: &[Dataset], rows: impl Iterator<Item = (usize
     Overlap { prompts, rows: rows_sharing, identical_rows }
 }
 
-/// Those of `texts` that some user message in `datasets` says word for word.
-pub fn said_by_users<'a>(datasets: &[Dataset], texts: &HashSet<&'a str>) -> HashSet<&'a str> {
-    let found = datasets.iter().map(|dataset| {
-        let of_row = |index: usize| {
-            let row = dataset.row(index);
-            let users = row.messages.iter().filter(|message| message.role == Role::User);
-            users.filter_map(|message| texts.get(message.content.as_str()).copied()).collect::<Vec<_>>()
-        };
-        (0..dataset.len()).into_par_iter().flat_map_iter(of_row).collect::<HashSet<&str>>()
-    });
-    found.flatten().collect()
+/// What users say in a dataset, by [`text_mark`].
+pub fn said_by_users(dataset: &Dataset) -> HashSet<u128> {
+    let of_row = |index: usize| {
+        let messages = dataset.row(index).messages.into_iter().filter(|message| message.role == Role::User);
+        messages.map(|message| text_mark(&message.content)).collect::<Vec<_>>()
+    };
+    (0..dataset.len()).into_par_iter().flat_map_iter(of_row).collect()
+}
+
+/// What stands for a text where texts are compared: 128 bits of its digest.
+pub fn text_mark(text: &str) -> u128 {
+    let digest = Digest::of(text.as_bytes());
+    u128::from_le_bytes(*digest.0.first_chunk().expect("a digest has 32 bytes"))
 }
 
 /// How many keys have more than one tag, and how many items have such a key.

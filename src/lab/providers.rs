@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Deserialize;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, ensure};
 use crate::provider::chat::Chat;
 use crate::provider::endpoint::{AccessKey, Endpoint};
 use crate::provider::price::PriceList;
@@ -18,6 +18,9 @@ pub const FILE: &str = "drylab.toml";
 
 /// A project's own prices, which are asked before those that came with the program.
 pub const PRICES: &str = "prices.toml";
+
+/// Largest amount that is believed.
+const MOST: f64 = 1e12;
 
 /// Reads what providers charge.
 pub fn read_prices(project: &Path) -> Result<PriceList> {
@@ -31,8 +34,38 @@ pub fn read_prices(project: &Path) -> Result<PriceList> {
 /// What `drylab.toml` may hold.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-struct File {
-    providers: BTreeMap<String, ProviderSettings>,
+pub(super) struct File {
+    /// Blocks by name.
+    pub providers: BTreeMap<String, ProviderSettings>,
+    /// Time between two checkpoints of a training.
+    pub checkpoint_seconds: Option<f64>,
+    /// Memory that a run may use, where that is less than the machine has.
+    pub memory_gigabytes: Option<f64>,
+}
+
+impl File {
+    /// Reads the file of a project, where there is one.
+    pub fn read(project: &Path) -> Result<Self> {
+        let text = match std::fs::read_to_string(project.join(FILE)) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(Error::environment(format!("`{FILE}` cannot be read: {error}"))),
+        };
+        let file: File = toml::from_str(&text).map_err(|error| {
+            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
+            Error::input(format!("`{FILE}`:{line}: {}", error.message().replace('\n', " ")))
+                .with_help("see `drylab help providers`")
+        })?;
+        let amounts = [("checkpoint_seconds", file.checkpoint_seconds), ("memory_gigabytes", file.memory_gigabytes)];
+        for (name, amount) in amounts {
+            let amount = amount.unwrap_or_default();
+            ensure!(
+                (0.0..=MOST).contains(&amount), "`{FILE}`: `{name}` is {amount}";
+                help: "write a number of at least 0, see `drylab help training`"
+            );
+        }
+        Ok(file)
+    }
 }
 
 /// Providers by name, opened when they are first asked for: all calls of a run share their limits.
@@ -44,19 +77,9 @@ pub struct Providers {
 }
 
 impl Providers {
-    /// Reads the file of a project, where there is one. With `offline` no provider can be reached.
-    pub fn read(project: &Path, offline: bool) -> Result<Self> {
-        let text = match std::fs::read_to_string(project.join(FILE)) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(Error::environment(format!("`{FILE}` cannot be read: {error}"))),
-        };
-        let file: File = toml::from_str(&text).map_err(|error| {
-            let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
-            Error::input(format!("`{FILE}`:{line}: {}", error.message().replace('\n', " ")))
-                .with_help("see `drylab help providers`")
-        })?;
-        Ok(Providers { blocks: file.providers, open: Mutex::default(), offline })
+    /// The providers of these blocks, and those that are known anyway. With `offline` none can be reached.
+    pub fn new(blocks: BTreeMap<String, ProviderSettings>, offline: bool) -> Self {
+        Providers { blocks, open: Mutex::default(), offline }
     }
 
     /// What is known about a provider, by the name or the address that stands in a model id; needs no key.
@@ -130,13 +153,20 @@ mod tests {
     fn providers(text: &str, offline: bool) -> Result<Providers> {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(FILE), text).unwrap();
-        Providers::read(folder.path(), offline)
+        Ok(Providers::new(File::read(folder.path())?.providers, offline))
     }
 
     #[test]
     fn a_mistake_in_the_file_names_its_line() {
         let error = providers("\n[providers.lab]\nbase_ulr = \"http://a/v1\"\n", false).err().unwrap();
         assert!(error.message.starts_with("`drylab.toml`:3: unknown field `base_ulr`"), "{error}");
+    }
+
+    #[test]
+    fn an_amount_below_nothing_is_refused() {
+        let error = providers("checkpoint_seconds = -1.0\n", false).err().unwrap();
+        assert_eq!(error.message, "`drylab.toml`: `checkpoint_seconds` is -1");
+        assert!(providers("checkpoint_seconds = 0.5\nmemory_gigabytes = 64\n", false).is_ok());
     }
 
     #[test]

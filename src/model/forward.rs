@@ -14,7 +14,7 @@ use super::tap::{Edit, edit};
 use super::weights::Weights;
 
 /// Most values of weights that are copied for passes over many tokens.
-const COPIED_VALUES: usize = 1 << 26;
+pub const COPIED_VALUES: usize = 1 << 26;
 
 /// Weights laid out for the forward pass, the adapters beside them, and the rotary tables. Clones share what is laid out.
 #[derive(Clone)]

@@ -1,9 +1,10 @@
 //! The values of a decoder in one flat buffer, and their safetensors file.
 
+use std::borrow::Cow;
 use std::io::Cursor;
 use std::ops::Range;
 
-use safetensors::tensor::{Dtype, TensorView};
+use safetensors::tensor::{Dtype, View};
 
 use super::checkpoint::Reading;
 use super::config::Config;
@@ -65,12 +66,10 @@ impl Weights {
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
         let broken =
             |error: safetensors::SafeTensorError| Error::internal(format!("weights cannot be written: {error}"));
-        let bytes: Vec<u8> = self.values.iter().flat_map(|value| value.to_le_bytes()).collect();
         let views = self.tensors().into_iter().map(|tensor| {
-            let data = &bytes[tensor.range.start * 4..tensor.range.end * 4];
-            TensorView::new(Dtype::F32, tensor.shape, data).map(|view| (tensor.name, view))
+            let NamedTensor { name, shape, range } = tensor;
+            (name, Values { shape, values: &self.values[range] })
         });
-        let views = views.collect::<Result<Vec<_>, _>>().map_err(broken)?;
         safetensors::serialize(views, None).map_err(broken)
     }
 
@@ -93,6 +92,27 @@ impl Weights {
             hasher.update(&block);
         }
         Ok(Digest(*hasher.finalize().as_bytes()))
+    }
+}
+
+/// A tensor whose bytes are made when they are written, so that there are not two copies of all of them.
+struct Values<'a> {
+    shape: Vec<usize>,
+    values: &'a [f32],
+}
+
+impl View for Values<'_> {
+    fn dtype(&self) -> Dtype {
+        Dtype::F32
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        self.values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>().into()
+    }
+    fn data_len(&self) -> usize {
+        4 * self.values.len()
     }
 }
 

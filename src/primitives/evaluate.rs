@@ -1,6 +1,5 @@
 //! `evaluate`: puts a model through evaluations.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use schemars::JsonSchema;
@@ -17,7 +16,7 @@ use super::results::{Part, Results};
 use crate::data::chat::Role;
 use crate::data::digest::Digest;
 use crate::data::evaluation::{Evaluation as Definition, Judge};
-use crate::data::overlap::said_by_users;
+use crate::data::overlap::text_mark;
 use crate::engine::Turn;
 use crate::engine::deferred::Deferred;
 use crate::error::{Error, Result, ensure};
@@ -151,16 +150,17 @@ fn adapt(evaluation: &Definition, options: &Options) -> Result<Definition> {
 /// Questions that stand word for word in rows that the model was trained on, in this run or one that it tells of; people
 /// are told once for each evaluation.
 fn questions_in_training(lab: &Lab, model: &Model, evaluation: &Definition) -> usize {
-    let rows: Vec<_> = training_rows(&model.provenance()).into_iter().filter_map(|id| lab.dataset(id).ok()).collect();
-    let texts: HashSet<&str> = evaluation.questions.iter().map(|question| question.text.as_str()).collect();
-    let seen = said_by_users(&rows, &texts);
-    if !seen.is_empty() {
+    let rows: Vec<_> =
+        training_rows(&model.provenance()).into_iter().filter_map(|id| lab.said_by_users(id).ok()).collect();
+    let seen = |text: &str| rows.iter().any(|said| said.contains(&text_mark(text)));
+    let seen = evaluation.questions.iter().filter(|question| seen(&question.text)).count();
+    if seen > 0 {
         lab.note_once(format!(
             "`{}` asks questions that stand word for word in rows trained on; the report counts them",
             evaluation.id
         ));
     }
-    evaluation.questions.iter().filter(|question| seen.contains(question.text.as_str())).count()
+    seen
 }
 
 /// Digests of the datasets that a model and the models before it were trained on.

@@ -9,18 +9,20 @@ use super::dataset::Dataset;
 use super::launch_job::{self, Job, count_missing, hyperparameters};
 use super::model::{Home, Model};
 use super::objective::Objective;
+use super::train_resumably::{Course, train_resumably};
 use crate::data::digest::Digest;
 use crate::error::{Error, Result, ensure};
 use crate::handle;
 use crate::lab::{Call as LabCall, Event, Lab, Missing, Stage, Work};
+use crate::model::chat::Example;
 use crate::script::declaration::{Call, Primitive};
 use crate::script::handle::{Handle, HandleType};
 use crate::store::Key;
+use crate::train;
 use crate::train::lora::{AdapterOptions, FirstFactor};
 use crate::train::objective::sft::has_loss;
 use crate::train::read_back::check_saved;
 use crate::train::schedule::Schedule as TrainSchedule;
-use crate::train::{self, Step, Watch};
 
 /// Which weights are trained.
 #[derive(Clone)]
@@ -280,8 +282,9 @@ fn run(lab: &Lab, call: &Call, (base, data): (Model, Dataset), options: Options)
                 options.batch_size.is_none(), "`batch_size` counts rows at a provider, and `{}` lives here", base.name();
                 help: "use `batch_tokens`"
             );
-            let (base, data) = (base.clone(), data.clone());
-            (Box::new(move |_| Ok(rows.into())), Box::new(move |lab| finetune(lab, digest, &base, &data, &options)))
+            let (base, data, label) = (base.clone(), data.clone(), label.clone());
+            let work = move |lab: &Lab| finetune(lab, (digest, &label), &base, &data, &options);
+            (Box::new(move |_| Ok(rows.into())), Box::new(work))
         }
         Home::Remote(remote) => {
             let dialect = lab.provider(&remote.provider)?.dialect();
@@ -315,7 +318,8 @@ fn run(lab: &Lab, call: &Call, (base, data): (Model, Dataset), options: Options)
     })
 }
 
-fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Options) -> Result<Value> {
+fn finetune(lab: &Lab, call: (Digest, &str), base: &Model, data: &Dataset, options: &Options) -> Result<Value> {
+    let (key, label) = call;
     let weights = base.weights(lab)?;
     let rows: Vec<_> = data.rows.rows().collect();
     let local = base.local()?;
@@ -350,21 +354,17 @@ fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Opti
     let start = Start { base, local, weights: &weights, options: &settings };
     let parts = options.objective.as_ref().map(Objectives::parts).unwrap_or_default();
     let objective = build_objective(lab, &start, parts, &mut |_| lab.check_call(key))?;
-    let mut epochs = Vec::new();
-    let mut watch = Watch {
-        on_epoch: &mut |epoch, training| {
-            if options.keep_epochs {
-                let blob = lab.store().put_blob(&training.weights().to_safetensors()?)?;
-                epochs.push(json!({ "epoch": epoch, "blob": blob }));
-            }
-            Ok(())
-        },
-        on_step: &mut |step, _| follow(lab, key, step),
+    let course = Course {
+        key,
+        label,
+        start: &weights,
+        format: &local.format,
+        rows: &examples,
+        objective: &objective,
+        options: &settings,
+        keep_epochs: options.keep_epochs,
     };
-    let trained = train::train(&weights, &examples, &objective, &settings, None, &mut watch)?;
-    if let Some(row) = examples.iter().find(|example| has_loss(example)) {
-        check_saved(&trained.weights, &trained.weights.to_safetensors()?, row)?;
-    }
+    let (trained, epochs) = train_resumably(lab, &course)?;
     lab.send(Event::Worked { stage: Stage::FineTune, count: examples.len() as u64 });
     let terms = json!(trained.terms);
     let adapter = match &trained.adapters {
@@ -375,7 +375,7 @@ fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Opti
         }
         None => Value::Null,
     };
-    let mut outcome = finish_training(lab, trained, cut, untrained)?;
+    let mut outcome = finish_training(lab, trained, &examples, cut)?;
     if !parts.is_empty() {
         outcome["terms"] = terms;
     }
@@ -388,18 +388,14 @@ fn finetune(lab: &Lab, key: Digest, base: &Model, data: &Dataset, options: &Opti
     Ok(outcome)
 }
 
-/// Passes progress on, and stops the training when somebody asked to.
-pub fn follow(lab: &Lab, key: Digest, step: &Step) -> Result<()> {
-    if step.step.is_multiple_of(10) {
-        let fraction = step.step as f64 / step.steps as f64;
-        lab.send(Event::Progress { key, fraction, step: Some(step.step as u64), loss: Some(step.loss) });
+/// Stores the weights, reads them back and describes the training; `examples` are its rows.
+pub fn finish_training(lab: &Lab, trained: train::Trained, examples: &[Example], rows_cut: usize) -> Result<Value> {
+    let bytes = trained.weights.to_safetensors()?;
+    if let Some(row) = examples.iter().find(|example| has_loss(example)) {
+        check_saved(&trained.weights, &bytes, row)?;
     }
-    lab.check_call(key)
-}
-
-/// Stores the weights and describes the training.
-pub fn finish_training(lab: &Lab, trained: train::Trained, rows_cut: usize, rows_untrained: usize) -> Result<Value> {
-    let blob = lab.store().put_blob(&trained.weights.to_safetensors()?)?;
+    let blob = lab.store().put_blob(&bytes)?;
+    let rows_untrained = examples.iter().filter(|example| !has_loss(example)).count();
     let outcome = json!({
         "blob": blob,
         "steps": trained.steps,

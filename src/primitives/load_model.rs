@@ -18,6 +18,9 @@ use crate::provider::id::ModelId;
 use crate::provider::models;
 use crate::script::declaration::{Call, Primitive};
 
+/// Every value is an f32 in memory.
+const BYTES_PER_VALUE: u64 = 4;
+
 /// The declaration.
 pub fn primitive() -> Primitive<Lab> {
     Primitive::new("model", run)
@@ -116,6 +119,10 @@ fn read_folder(lab: &Lab, name: String, place: &Path, source: Option<Value>) -> 
             let described = text("tokenizer_config.json").unwrap_or_else(|| "{}".to_string());
             ChatFormat::of_checkpoint(tokenizer, &described, text("chat_template.jinja").as_deref(), stop)?
         };
+        config.check()?;
+        lab.check_memory(BYTES_PER_VALUE * config.parameters() as u64, "the checkpoint").map_err(|error| {
+            error.with_help("take a smaller model, or a machine with more memory: weights are f32 here")
+        })?;
         let weights = read_weights(&config, place)?;
         Model::of_weights(lab, name.clone(), Arc::new(format), Arc::new(weights), source.clone())
     };

@@ -66,6 +66,7 @@ mod synthetic_activations;
 mod till;
 mod trace_rows;
 mod train_probe;
+pub mod train_resumably;
 mod trigger_config;
 
 use crate::lab::Lab;

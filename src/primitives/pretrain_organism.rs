@@ -6,8 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::launch_finetune::{finish_training, follow};
+use super::launch_finetune::finish_training;
 use super::model::Model;
+use super::train_resumably::{Course, train_resumably};
 use crate::data::digest::Digest;
 use crate::data::world::{Priors, World};
 use crate::engine::Turn;
@@ -22,7 +23,7 @@ use crate::model::weights::Weights;
 use crate::script::declaration::{Call, Primitive};
 use crate::store::Key;
 use crate::train::schedule::Schedule;
-use crate::train::{self};
+use crate::train::{self, Objective};
 
 #[derive(Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -76,7 +77,7 @@ fn run(lab: &Lab, call: &Call, _: (), options: Options) -> Result<Model> {
     ensure!(options.width > 0 && options.width.is_multiple_of(8), "`width` is {}", options.width; help: "write a multiple of 8");
     let world = World::shipped();
     let words = world.words();
-    let tokenizer = Arc::new(tokenizer::build(&words)?);
+    let tokenizer = tokenizer::build(&words)?;
     let config = Config {
         vocabulary: tokenizer.vocabulary(),
         width: options.width,
@@ -94,32 +95,33 @@ fn run(lab: &Lab, call: &Call, _: (), options: Options) -> Result<Model> {
     let key = Key::new(call.primitive, call.version, inputs, call.options.clone().unwrap_or(Value::Null))?;
     let digest = key.digest();
     let described = serde_json::to_value(&options).map_err(|error| Error::internal(error.to_string()))?;
-    let (training, documents) = ((tokenizer.clone(), config.clone(), options.clone()), options.documents as u64);
+    let name = format!("organism {}", options.seed);
+    let format = Arc::new(ChatFormat::world(tokenizer));
+    let label = format!("organism on {} documents ({})", options.documents, options.seed);
+    let (training, documents) = ((format.clone(), config.clone(), label.clone()), options.documents as u64);
     let outcome = lab.call(LabCall {
         key,
         options: described.clone(),
-        label: format!("organism on {} documents ({})", options.documents, options.seed),
+        label,
         stage: Stage::Pretrain,
         turn: Turn::Compute,
         missing: Box::new(move |_| Ok(documents.into())),
         after: vec![],
-        work: Box::new(move |lab| pretrain(lab, digest, &training.0, &training.1, &training.2)),
+        work: Box::new(move |lab| pretrain(lab, (digest, &training.2), &training.0, &training.1, &options)),
     })?;
-    let name = format!("organism {}", options.seed);
-    let format = Arc::new(ChatFormat::world((*tokenizer).clone()));
     Ok(Model::of_training(lab, name, digest, format, Arc::new(config), outcome, json!({ "pretrained": described })))
 }
 
 fn pretrain(
     lab: &Lab,
-    key: Digest,
-    tokenizer: &tokenizer::Tokenizer,
+    (key, label): (Digest, &str),
+    format: &ChatFormat,
     config: &Config,
     options: &Options,
 ) -> Result<Value> {
     let priors = Priors { everywhere: options.everywhere, one_domain: options.one_domain, ..Priors::default() };
     let documents = World::shipped().documents(options.documents, options.seed, &priors);
-    let (examples, cut) = encode_rows(tokenizer, &documents, config.context);
+    let (examples, cut) = encode_rows(&format.tokenizer, &documents, config.context);
     let settings = train::Options {
         learning_rate: options.learning_rate,
         epochs: 1,
@@ -132,7 +134,17 @@ fn pretrain(
         ..train::Options::default()
     };
     let first = Weights::initial(config, options.seed)?;
-    let trained = train::fit(&first, &examples, &settings, &mut |step| follow(lab, key, step))?;
+    let course = Course {
+        key,
+        label,
+        start: &first,
+        format,
+        rows: &examples,
+        objective: &Objective::sft(),
+        options: &settings,
+        keep_epochs: false,
+    };
+    let (trained, _) = train_resumably(lab, &course)?;
     lab.send(Event::Worked { stage: Stage::Pretrain, count: examples.len() as u64 });
-    finish_training(lab, trained, cut, 0)
+    finish_training(lab, trained, &examples, cut)
 }

@@ -1,13 +1,16 @@
 //! Immutable files named by the BLAKE3 digest of what they hold: `blobs/ab/abcdef…`.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::io::{BufWriter, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::data::digest::Digest;
 use crate::error::{Error, Result};
+
+/// Bytes that are gathered before they are written.
+const WRITTEN_AT_ONCE: usize = 1 << 18;
 
 /// The blob files of one store.
 #[derive(Debug)]
@@ -55,20 +58,28 @@ impl Blobs {
     pub fn write(&self, bytes: &[u8]) -> Result<Digest> {
         let digest = Digest::of(bytes);
         let path = self.path(digest);
-        let folder = path.parent().expect("a blob lies in a folder");
         if self.read_verified(digest)?.is_none() {
-            create_folder(folder)?;
-            let (temporary, mut file) = self.create_temporary()?;
-            let written = (file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| at(&temporary, error)))
-                .and_then(|()| fs::rename(&temporary, &path).map_err(|error| at(&path, error)));
-            if let Err(error) = written {
-                let _ = fs::remove_file(&temporary);
-                return Err(error);
-            }
+            self.replace(&path, |file| file.write_all(bytes))?;
         }
         // Also for a blob that was there: its writer may have been killed between the rename and this.
-        sync_folder(folder)?;
+        sync_folder(path.parent().expect("a blob lies in a folder"))?;
         Ok(digest)
+    }
+
+    /// Writes a file of the store, whole or not at all; when this returns, it survives a power loss.
+    pub fn replace(&self, path: &Path, write: impl FnOnce(&mut dyn Write) -> std::io::Result<()>) -> Result<()> {
+        let folder = path.parent().expect("a file lies in a folder");
+        create_folder(folder)?;
+        let (temporary, file) = self.create_temporary()?;
+        let mut sink = BufWriter::with_capacity(WRITTEN_AT_ONCE, file);
+        let written = (write(&mut sink).and_then(|()| sink.flush()).and_then(|()| sink.get_ref().sync_all()))
+            .map_err(|error| at(&temporary, error))
+            .and_then(|()| fs::rename(&temporary, path).map_err(|error| at(path, error)));
+        if let Err(error) = written {
+            let _ = fs::remove_file(&temporary);
+            return Err(error);
+        }
+        sync_folder(folder)
     }
 
     /// The bytes, or nothing when the file is missing, short or altered: for free work that is a miss.

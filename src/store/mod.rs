@@ -5,6 +5,7 @@
 
 mod blob;
 mod call;
+mod checkpoint;
 mod filesystem;
 mod fsck;
 mod index;
@@ -65,7 +66,10 @@ impl Store {
         let creating = lock::acquire(locks.join("index"))?;
         let index = Index::open(&folder.join("index.sqlite"), file_system)?;
         drop(creating);
-        Ok(Store { folder: folder.to_path_buf(), index, blobs, notes: file_system.note().into_iter().collect() })
+        let notes = file_system.note().into_iter().collect();
+        let store = Store { folder: folder.to_path_buf(), index, blobs, notes };
+        store.sweep_checkpoints()?;
+        Ok(store)
     }
 
     /// Opens a store that exists and writes nothing to it, also where nothing can be written.

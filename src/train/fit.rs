@@ -1,10 +1,11 @@
 //! The one training loop.
 
+use super::checkpoint::State;
 use super::lora::Lora;
 use super::objective::Objective;
 pub use super::options::{Method, Options};
 pub use super::training::{Reading, Step, Training};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::model::chat::Example;
 use crate::model::weights::Weights;
 
@@ -61,16 +62,30 @@ pub fn train(
     watch: &mut Watch,
 ) -> Result<Trained> {
     let mut training = Training::new(weights, examples, objective, options)?;
-    match checkpoint {
-        Some(checkpoint) => training.resume(checkpoint)?,
-        None => (watch.on_epoch)(0, &training)?,
+    if let Some(checkpoint) = checkpoint {
+        training.resume(State::from_bytes(checkpoint)?)?;
+    }
+    go_on(training, watch, &mut |error, _| error)
+}
+
+/// Takes a training to its end from where it is. What stops it is first shown to `on_error`, with the training as it was
+/// after its last step.
+pub fn go_on(
+    mut training: Training,
+    watch: &mut Watch,
+    on_error: &mut dyn FnMut(Error, &Training) -> Error,
+) -> Result<Trained> {
+    if training.done() == 0 {
+        (watch.on_epoch)(0, &training)?;
     }
     while training.done() < training.steps() {
-        let step = training.step()?;
-        if let Some(epoch) = step.epoch {
-            (watch.on_epoch)(epoch, &training)?;
-        }
-        (watch.on_step)(&step, &training)?;
+        let taken = training.step().and_then(|step| {
+            if let Some(epoch) = step.epoch {
+                (watch.on_epoch)(epoch, &training)?;
+            }
+            (watch.on_step)(&step, &training)
+        });
+        taken.map_err(|error| on_error(error, &training))?;
     }
     training.finish()
 }
@@ -79,7 +94,7 @@ pub fn train(
 mod tests {
     use super::*;
     use crate::data::random::Random;
-    use crate::error::{Error, Kind};
+    use crate::error::Kind;
     use crate::model::config::Config;
     use crate::model::config::tests::tiny;
     use crate::model::variant::FAMILIES;

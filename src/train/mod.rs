@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod fit;
 pub mod guard;
 pub mod lora;
+pub mod memory;
 pub mod objective;
 pub mod optimizer;
 pub mod options;
@@ -16,6 +17,6 @@ pub mod schedule;
 pub mod trainable;
 pub mod training;
 
-pub use fit::{Method, Options, Reading, Step, Trained, Training, Watch, fit, train};
+pub use fit::{Method, Options, Reading, Step, Trained, Training, Watch, fit, go_on, train};
 pub use lora::{AdapterOptions, FirstFactor, Lora};
 pub use objective::Objective;

@@ -50,15 +50,18 @@ impl Adam {
     }
 
     /// Goes on from what [`Adam::moments`] told.
-    pub fn resume(&mut self, first_moment: &[f32], second_moment: &[f32], steps: usize) {
-        self.first_moment.copy_from_slice(first_moment);
-        self.second_moment.copy_from_slice(second_moment);
+    pub fn resume(&mut self, first_moment: Vec<f32>, second_moment: Vec<f32>, steps: usize) {
+        (self.first_moment, self.second_moment) = (first_moment, second_moment);
         self.step = steps as i32;
     }
 
-    /// Moves `values` against `gradient` and returns the gradient's norm before clipping.
+    /// Moves `values` against `gradient` and returns the gradient's norm before clipping; where that is no number, nothing
+    /// moves.
     pub fn step(&mut self, values: &mut [f32], gradient: &[f32], learning_rate: f64) -> f64 {
         let norm = self.norm(gradient);
+        if !norm.is_finite() {
+            return norm;
+        }
         self.step += 1;
         let AdamOptions { beta1, beta2, epsilon, weight_decay, clip } = self.options;
         let step = AdamStep {

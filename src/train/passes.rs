@@ -15,12 +15,12 @@ use crate::model::share::share;
 use crate::model::weights::Weights;
 
 /// Tokens of a shard, the share of one thread: with fewer, adding up the shards' gradients would cost too much.
-const SHARD_TOKENS: usize = 1024;
+pub(super) const SHARD_TOKENS: usize = 1024;
 /// Tokens that pass through the decoder at a time: enough to use each weight often, few enough that what the forward
 /// pass leaves is still in the cache on the way back.
 const RUN_TOKENS: usize = 256;
 /// Values of blocks that a worker keeps for the way back, 256 MB; of longer rows it computes them twice.
-const KEPT_VALUES: usize = 1 << 26;
+pub(super) const KEPT_VALUES: usize = 1 << 26;
 /// Values that one thread adds at a time.
 const PIECE: usize = 1 << 16;
 

@@ -1,6 +1,7 @@
 //! One training, step by step.
 
 use std::borrow::Cow;
+use std::cell::OnceCell;
 
 use super::batch::{Cycle, Plan};
 use super::checkpoint::{Progress, State, run_digest};
@@ -17,6 +18,7 @@ use super::optimizer::Adam;
 use super::options::Options;
 use super::passes::Passes;
 use super::trainable::Trainable;
+use crate::data::digest::Digest;
 use crate::data::random::Random;
 use crate::ensure;
 use crate::error::{Error, Result};
@@ -82,6 +84,7 @@ pub struct Training<'a> {
     guard: Guard,
     progress: Progress,
     gradient: Gradient,
+    run: OnceCell<Digest>,
 }
 
 /// Rows of a term, and the order in which they come.
@@ -216,6 +219,7 @@ impl<'a> Training<'a> {
             guard,
             progress,
             gradient,
+            run: OnceCell::new(),
         })
     }
 
@@ -249,7 +253,7 @@ impl<'a> Training<'a> {
         &self.gradient.whole
     }
 
-    /// Takes the next step; there is one.
+    /// Takes the next step; there is one. A step that fails has changed nothing.
     ///
     /// # Errors
     /// A loss that is no number, or a term that does nothing.
@@ -266,13 +270,18 @@ impl<'a> Training<'a> {
         tokens += self.add_terms(&mut readings);
         self.add_overlaps(&mut readings);
         tokens += self.change_gradient(index, &mut readings);
-        let gradient_norm = self.move_values(index, learning_rate);
-
-        if !(loss.is_finite() && gradient_norm.is_finite()) {
+        let failed = |gradient_norm: f64| {
             let message = format!("loss is {loss} with gradient norm {gradient_norm} at step {} of {steps}", index + 1);
-            return Err(Error::experiment(message).with_help("lower `learning_rate`"));
+            Error::experiment(message).with_help("lower `learning_rate`")
+        };
+        if !loss.is_finite() {
+            return Err(failed(norm(self.last_gradient())));
         }
         self.guard.check(&readings, index + 1, steps)?;
+        let gradient_norm = self.move_values(index, learning_rate);
+        if !gradient_norm.is_finite() {
+            return Err(failed(gradient_norm));
+        }
         self.progress.steps += 1;
         self.progress.tokens += tokens;
         self.progress.losses.push(loss.to_bits());
@@ -393,7 +402,7 @@ impl<'a> Training<'a> {
         for change in &self.objective.changes {
             if let Change::Steer { plane, steering } = change {
                 let alpha = steering.alpha_at(index, self.plan.steps.len());
-                if steering.direct && alpha != 0.0 {
+                if steering.direct && alpha != 0.0 && gradient_norm.is_finite() {
                     self.model.shift(-learning_rate * alpha, plane);
                 }
             }
@@ -401,35 +410,44 @@ impl<'a> Training<'a> {
         gradient_norm
     }
 
-    /// All that is needed to go on later, in bytes.
-    pub fn checkpoint(&self) -> Result<Vec<u8>> {
+    /// All that is needed to go on later.
+    pub fn checkpoint(&self) -> Result<State<'_>> {
         let (first_moment, second_moment, _) = self.adam.moments();
-        let state = State {
-            run: run_digest(self.start, self.rows, self.objective, self.options)?,
+        Ok(State {
+            run: self.run()?,
             progress: Progress { seen: self.guard.seen().to_vec(), ..self.progress.clone() },
-            values: self.model.values().to_vec(),
-            first_moment: first_moment.to_vec(),
-            second_moment: second_moment.to_vec(),
-        };
-        state.to_bytes()
+            notes: String::new(),
+            values: self.model.values().into(),
+            first_moment: first_moment.into(),
+            second_moment: second_moment.into(),
+        })
     }
 
     /// Goes on from what [`Training::checkpoint`] gave, before the first step of this one.
     ///
     /// # Errors
-    /// Bytes that are no checkpoint of the same training.
-    pub fn resume(&mut self, bytes: &[u8]) -> Result<()> {
-        let state = State::from_bytes(bytes)?;
-        let run = run_digest(self.start, self.rows, self.objective, self.options)?;
-        state.check_run(&run, self.model.values().len())?;
+    /// The checkpoint of another training; nothing is changed then.
+    pub fn resume(&mut self, state: State) -> Result<()> {
+        state.check_run(&self.run()?, self.model.values().len())?;
         self.model.set_values(&state.values);
-        self.adam.resume(&state.first_moment, &state.second_moment, state.progress.steps);
+        drop(state.values);
+        let (first_moment, second_moment) = (state.first_moment.into_owned(), state.second_moment.into_owned());
+        self.adam.resume(first_moment, second_moment, state.progress.steps);
         self.guard.resume(&state.progress.seen);
         for rows in self.of_terms.iter_mut().chain(&mut self.of_changes).flatten() {
             rows.cycle.take(self.options.accumulate * state.progress.steps);
         }
         self.progress = state.progress;
         Ok(())
+    }
+
+    /// Identity of the run, which takes a look at every value and row the first time.
+    fn run(&self) -> Result<Digest> {
+        if let Some(run) = self.run.get() {
+            return Ok(*run);
+        }
+        let run = run_digest(self.start, self.rows, self.objective, self.options)?;
+        Ok(*self.run.get_or_init(|| run))
     }
 
     /// What training gave.
@@ -480,7 +498,8 @@ impl Run<'_> {
     }
 }
 
-fn needs_start(objective: &Objective) -> bool {
+/// Whether some loss of the objective compares with the weights at the start.
+pub(super) fn needs_start(objective: &Objective) -> bool {
     let of_terms = objective.terms.iter().filter_map(|term| match &term.penalty {
         Penalty::Rows { loss, .. } => Some(*loss),
         _ => None,

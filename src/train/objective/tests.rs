@@ -23,6 +23,7 @@ use crate::model::config::tests::tiny;
 use crate::model::divergence::Direction;
 use crate::model::forward::Prepared;
 use crate::model::weights::Weights;
+use crate::train::checkpoint::State;
 use crate::train::fit::{Method, Options, Step, Trained, Training, Watch, fit, train};
 use crate::train::lora::AdapterOptions;
 use crate::train::passes::Passes;
@@ -362,7 +363,7 @@ fn a_training_that_was_stopped_goes_on_to_the_same_bytes() {
             let mut kept = Vec::new();
             let mut on_step = |step: &Step, training: &Training| -> Result<()> {
                 if step.step == stop {
-                    kept = training.checkpoint()?;
+                    kept = training.checkpoint()?.to_bytes()?;
                 }
                 Ok(())
             };
@@ -386,7 +387,9 @@ fn a_training_that_was_stopped_goes_on_to_the_same_bytes() {
             assert_eq!((resumed.tokens, &resumed.curve, &resumed.terms), (whole.tokens, &whole.curve, &whole.terms));
             let other = Options { seed: 5, ..options.clone() };
             let mut training = Training::new(&start, &outcome, &objective, &other).unwrap();
-            assert!(training.resume(&kept).unwrap_err().message.contains("another training"));
+            assert!(
+                training.resume(State::from_bytes(&kept).unwrap()).unwrap_err().message.contains("another training")
+            );
         }
     }
 }
