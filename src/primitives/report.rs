@@ -436,7 +436,7 @@ mod tests {
         let view = View { axes: summary.axes.clone(), evaluations: vec![] };
         let figures = vec![format!("{name}.svg")];
         let (title, question) = ("A title", "A question?");
-        let sections = &options.sections;
+        let sections = &[];
         let report =
             Report { title, question, figures, summary: &summary, view: &view, provenance: &provenance, sections };
         format!("{}\n---\n{}\n", report.markdown(), report.plain())
