@@ -318,11 +318,13 @@ fn a_folder_of_the_project_comes_before_an_id() {
 
 #[test]
 fn each_failure_is_told_with_what_to_do() {
+    /// Name, model, arguments, variables, and what is wrong with the hub.
+    type Case<'a> = (&'a str, &'a str, &'a [&'a str], &'a [(&'a str, &'a str)], &'a dyn Fn(&FakeHub));
     type Change = fn(&FakeHub);
     let remove: fn(&FakeHub, &str) = |hub, file| hub.change(ID, |repository| _ = repository.files.remove(file));
     let nothing: Change = |_| ();
     let gated: Change = |hub| hub.change(ID, |repository| repository.gated = true);
-    let cases: [(&str, &str, &[&str], &[(&str, &str)], &dyn Fn(&FakeHub)); 12] = [
+    let cases: [Case; 12] = [
         ("missing", "hf:tiny/chat-2", &[], &[], &nothing),
         ("missing_revision", "hf:tiny/chat@v2", &[], &[], &nothing),
         ("no_revision", "hf:tiny/chat@", &[], &[], &nothing),
