@@ -6,6 +6,7 @@ use super::fit::Trained;
 use super::guard::{Guard, check_changed};
 use super::lora::Lora;
 use super::objective::direction::{add_multiple, dot, norm};
+use super::objective::ewc;
 use super::objective::grad_project::project;
 use super::objective::l2_start::distance;
 use super::objective::loss::{Source, Start, nothing};
@@ -154,10 +155,14 @@ impl<'a> Training<'a> {
             of_terms.push(match &term.penalty {
                 Penalty::Rows { loss, rows, rejected } => Some(others(&term.name, *loss, rows, rejected)?),
                 Penalty::Distance => None,
+                Penalty::Ewc { fisher } => {
+                    ewc::check(&term.name, fisher, start.values.len())?;
+                    None
+                }
                 Penalty::Overlap { plane, overlap } => {
                     check_plane(&term.name, plane, trained)?;
                     ensure!(
-                        *overlap != Overlap::Rows || model.lora().is_some(),
+                        *overlap == Overlap::Component || model.lora().is_some(),
                         "`{}` on rows is a penalty of adapters, and all values are trained", term.name;
                         help: "train with `lora`, or measure the component"
                     );
@@ -314,6 +319,12 @@ impl<'a> Training<'a> {
                     let (now, start) = (&self.model.weights.values, &self.start.values);
                     reading.value = distance(now, start, term.coefficient, acts.then_some(whole));
                     reading.gradient_norm = 2.0 * term.coefficient.abs() * reading.value.sqrt();
+                }
+                (Penalty::Ewc { fisher }, _) => {
+                    let (now, start) = (&self.model.weights.values, &self.start.values);
+                    let gradient = acts.then_some(whole.as_mut_slice());
+                    (reading.value, reading.gradient_norm) =
+                        ewc::distance(now, start, fisher, term.coefficient, gradient);
                 }
                 (Penalty::Rows { .. }, Some(Rows { source, cycle })) => {
                     let batches = cycle.take(self.options.accumulate);

@@ -26,12 +26,17 @@ pub fn tokens(example: &Example) -> usize {
 
 /// Mean loss over the tokens that carry loss, weighted by row; NaN when there is none.
 pub fn mean_loss(weights: &Weights, examples: &[&Example]) -> f64 {
+    mean_loss_edited(weights, examples, &[])
+}
+
+/// [`mean_loss`] with changes of the residual stream.
+pub fn mean_loss_edited(weights: &Weights, examples: &[&Example], edits: &[StreamEdit]) -> f64 {
     let prepared = Prepared::new(weights);
     let mut worker = Worker::default();
     let total: f64 = examples.iter().map(|example| loss_weight(example)).sum();
     let losses = examples
         .chunks(32)
-        .map(|examples| run(&mut worker, weights, &prepared, examples.iter().copied(), &[], 1.0 / total, None));
+        .map(|examples| run(&mut worker, weights, &prepared, examples.iter().copied(), edits, 1.0 / total, None));
     losses.sum::<f64>() / if total > 0.0 { 1.0 } else { 0.0 }
 }
 
