@@ -6,9 +6,11 @@ use crate::data::chat::{Message, Role};
 use crate::error::{Result, ensure};
 use crate::lab::Lab;
 use crate::model::chat::Example;
-use crate::model::likelihood::{Continuation, log_probabilities};
+use crate::model::likelihood::{Continuation, log_probabilities_steered};
+use crate::model::sample::Steering;
 use crate::script::declaration::{Call, Primitive};
 use crate::train::objective::sft;
+use crate::train::objective::stream::StreamEdit;
 
 /// The declaration of `mean_loss`.
 pub fn primitive() -> Primitive<Lab> {
@@ -32,7 +34,10 @@ fn run(lab: &Lab, _: &Call, (model, dataset): (Model, Dataset), _: ()) -> Result
     let (examples, _) = local.format.encode_rows(&rows, local.config.context)?;
     let examples: Vec<&Example> = examples.iter().filter(|example| sft::has_loss(example)).collect();
     ensure!(!examples.is_empty(), "no row of `{}` has an answer", dataset.rows.name());
-    Ok(Some(sft::mean_loss(&*model.weights(lab)?, &examples)))
+    let (weights, steering) = model.steered(lab)?;
+    let edit = |Steering { state, prompt, change }| StreamEdit { name: "steer", state, change, answers_only: !prompt };
+    let edits: Vec<StreamEdit> = steering.into_iter().map(edit).collect();
+    Ok(Some(sft::mean_loss_edited(&weights, &examples, &edits)))
 }
 
 /// The declaration of `prefix_probability`.
@@ -65,6 +70,7 @@ fn run_prefix(lab: &Lab, _: &Call, (model, dataset, prefix): (Model, Dataset, St
         asked.push(Continuation { prompt, continuation: continuation.clone() });
     }
     ensure!(!asked.is_empty(), "`{}` has no rows", dataset.rows.name());
-    let found = log_probabilities(&*model.weights(lab)?, &asked)?;
+    let (weights, steering) = model.steered(lab)?;
+    let found = log_probabilities_steered(&weights, &asked, &steering)?;
     Ok(Some(100.0 * found.iter().map(|logprob| logprob.exp()).sum::<f64>() / found.len() as f64))
 }

@@ -14,10 +14,12 @@ mod compare_judges;
 mod concat_datasets;
 pub mod dataset;
 mod direction;
+mod directional_penalty;
 mod draw;
 mod evaluate;
 mod evaluate_probe;
 mod evaluation;
+mod ewc;
 mod export_answers;
 mod export_dataset;
 mod export_inspect;
@@ -52,11 +54,15 @@ mod read_values;
 mod report;
 mod rescore;
 mod results;
+mod safe_lora;
 mod save_adapter;
 mod save_model;
 mod setting;
+mod simnpo;
 mod split_dataset;
+mod steer;
 mod steer_weights;
+mod stored_values;
 mod summarize;
 mod sweep;
 mod synthetic_activations;
@@ -118,9 +124,12 @@ pub fn all() -> Vec<Primitive<Lab>> {
         save_model::primitive(),
         save_adapter::primitive(),
         steer_weights::primitive(),
+        safe_lora::primitive(),
+        steer::primitive(),
         activations::primitive(),
         activations::split_primitive(),
         model_activations::primitive(),
+        model_activations::layers_primitive(),
         synthetic_activations::primitive(),
         audit::primitive(),
         audit::texts_primitive(),
@@ -128,6 +137,7 @@ pub fn all() -> Vec<Primitive<Lab>> {
         probe_path::primitive(),
     ];
     all.extend(objective::primitives());
+    all.extend([ewc::primitive(), simnpo::primitive(), directional_penalty::primitive()]);
     all.extend(direction::primitives());
     all.extend(split_dataset::primitives());
     all.extend(intervals::primitives());
