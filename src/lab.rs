@@ -3,6 +3,7 @@
 pub mod bill;
 pub mod checkpoints;
 mod datasets;
+mod draft;
 mod event;
 mod files;
 mod hub;
@@ -34,6 +35,7 @@ use crate::provider::settings::ProviderSettings;
 use crate::store::{CallRecord, Key, Store};
 
 pub use bill::{Bill, Missing};
+pub use draft::Draft;
 pub use event::{Event, Events, Outcome, Stage};
 pub use files::Files;
 use memory::Ledger;
@@ -428,13 +430,20 @@ impl Lab {
 
     /// Writes a file below the project, whole or not at all.
     pub fn write_file(&self, path: &str, bytes: &[u8]) -> Result<()> {
-        let target = self.inner.files.writable(path)?;
-        let temporary = target.with_extension(format!("{}.tmp", std::process::id()));
-        std::fs::write(&temporary, bytes).and_then(|()| std::fs::rename(&temporary, &target)).map_err(|error| {
-            let _ = std::fs::remove_file(&temporary);
-            Error::environment(format!("`{path}` cannot be written: {error}"))
-        })?;
-        self.send(Event::Wrote { path: path.to_string() });
+        let mut draft = self.begin_file(path)?;
+        draft.add(bytes)?;
+        self.finish_file(draft)
+    }
+
+    /// Begins a file below the project that is written as its content comes.
+    pub fn begin_file(&self, path: &str) -> Result<Draft> {
+        Draft::new(path, self.inner.files.writable(path)?)
+    }
+
+    /// Puts such a file in its place.
+    pub fn finish_file(&self, draft: Draft) -> Result<()> {
+        let path = draft.finish()?;
+        self.send(Event::Wrote { path });
         Ok(())
     }
 

@@ -1,8 +1,9 @@
 //! Log-probabilities of given continuations: what a model thinks of an answer that it did not choose.
 
 use super::batch::Batch;
-use super::forward::{Activations, Prepared, forward};
+use super::forward::{Activations, Prepared, forward_edited};
 use super::head::{self, Head, Target};
+use super::sample::Steering;
 use super::weights::Weights;
 use crate::ensure;
 use crate::error::Result;
@@ -21,6 +22,16 @@ pub struct Continuation {
 /// # Errors
 /// A prompt or continuation without tokens, or one that together are longer than the model reads.
 pub fn log_probabilities(weights: &Weights, continuations: &[Continuation]) -> Result<Vec<f64>> {
+    log_probabilities_steered(weights, continuations, &[])
+}
+
+/// [`log_probabilities`] with changes of the residual stream, as sampling makes them.
+pub fn log_probabilities_steered(
+    weights: &Weights,
+    continuations: &[Continuation],
+    steering: &[Steering],
+) -> Result<Vec<f64>> {
+    steering.iter().try_for_each(|steering| steering.check(&weights.config))?;
     let prepared = Prepared::new(weights);
     let (mut batch, mut activations, mut head) = (Batch::default(), Activations::default(), Head::default());
     let mut found = Vec::with_capacity(continuations.len());
@@ -36,7 +47,8 @@ pub fn log_probabilities(weights: &Weights, continuations: &[Continuation]) -> R
         batch.clear();
         batch.push(&ids[..tokens - 1], prompt.len() - 1..tokens - 1);
         let targets: Vec<Target> = continuation.iter().map(|id| Target { id: *id, weight: 1.0 }).collect();
-        forward(weights, &prepared, &batch, &mut activations);
+        let edits: Vec<_> = steering.iter().map(|steering| steering.edit(ids.len() - 1, prompt.len() - 1)).collect();
+        forward_edited(weights, &prepared, &batch, &edits, &mut activations);
         found.push(-head::loss(weights, &prepared, activations.hidden(), &targets, &mut head, None));
     }
     Ok(found)
@@ -46,7 +58,8 @@ pub fn log_probabilities(weights: &Weights, continuations: &[Continuation]) -> R
 mod tests {
     use super::*;
     use crate::model::config::tests::tiny;
-    use crate::model::sample::{Prompt, SampleOptions, sample};
+    use crate::model::sample::{Prompt, SampleOptions, sample, sample_steered};
+    use crate::model::tap::Change;
 
     #[test]
     fn probabilities_of_all_next_tokens_add_to_one() {
@@ -67,6 +80,23 @@ mod tests {
         let asked = Continuation { prompt: prompts[0].ids.clone(), continuation: said.ids };
         let found = log_probabilities(&weights, &[asked]).unwrap()[0];
         assert!((found - told).abs() < 1e-4, "{found} {told}");
+    }
+
+    #[test]
+    fn a_steered_answer_has_the_probability_that_steered_sampling_told() {
+        let weights = Weights::initial(&tiny(), 4).unwrap();
+        let prompts = [Prompt { ids: vec![1, 5, 9, 2], seed: 11 }];
+        let options = SampleOptions { max_tokens: 6, stop: vec![], ..SampleOptions::default() };
+        let vector: Vec<f32> = (0..24).map(|channel| (channel as f32 - 11.0) / 5.0).collect();
+        for prompt in [false, true] {
+            let steering = [Steering { state: 1, prompt, change: Change::Add(vector.clone()) }];
+            let said = sample_steered(&weights, &prompts, &options, &steering, &|| false).unwrap().remove(0);
+            let told: f64 = said.logprobs.iter().map(|logprob| f64::from(*logprob)).sum();
+            let asked = [Continuation { prompt: prompts[0].ids.clone(), continuation: said.ids }];
+            let found = log_probabilities_steered(&weights, &asked, &steering).unwrap()[0];
+            assert!((found - told).abs() < 1e-4, "{found} {told}");
+            assert!((found - log_probabilities(&weights, &asked).unwrap()[0]).abs() > 1e-3);
+        }
     }
 
     #[test]

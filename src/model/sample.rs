@@ -11,7 +11,7 @@ use super::forward::{Prepared, embed, take};
 use super::head;
 use super::kernels::{KEY_BLOCK, attend, rms_norm};
 use super::reading::{LayerCache, Model, PromptCache, Reader, plan};
-use super::tap::Change;
+use super::tap::{Change, Edit, Rows};
 use super::weights::Weights;
 use crate::data::random::Random;
 use crate::ensure;
@@ -103,6 +103,29 @@ pub struct Steering {
     pub change: Change,
 }
 
+impl Steering {
+    /// Refuses what these weights have no place for.
+    ///
+    /// # Errors
+    /// A state or a width that the model does not have.
+    pub fn check(&self, config: &Config) -> Result<()> {
+        let (state, layers) = (self.state, config.layers);
+        ensure!(state <= layers, "there is no state {state} of the residual stream, the last is {layers}");
+        let width = match &self.change {
+            Change::Add(vector) => vector.len(),
+            Change::Remove(directions) => directions.iter().map(Vec::len).max().unwrap_or(config.width),
+        };
+        ensure!(width == config.width, "a direction has {} channels, the model {}", width, config.width);
+        Ok(())
+    }
+
+    /// The edit of a chat of so many tokens whose answer is drawn from the token at `answer` on.
+    pub fn edit(&self, tokens: usize, answer: usize) -> Edit {
+        let rows = if self.prompt { Rows::All } else { Rows::Marked((0..tokens).map(|row| row >= answer).collect()) };
+        Edit { state: self.state, rows, change: self.change.clone() }
+    }
+}
+
 /// [`sample`] with changes of the residual stream.
 pub fn sample_steered(
     weights: &Weights,
@@ -124,20 +147,7 @@ pub(super) fn sample_prepared(
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Vec<Completion>> {
     check(&weights.config, prompts, options)?;
-    for Steering { state, change, .. } in steering {
-        let layers = weights.config.layers;
-        ensure!(*state <= layers, "there is no state {} of the residual stream, the last is {}", state, layers);
-        let width = match change {
-            Change::Add(vector) => vector.len(),
-            Change::Remove(directions) => directions.iter().map(Vec::len).max().unwrap_or(weights.config.width),
-        };
-        ensure!(
-            width == weights.config.width,
-            "a direction has {} channels, the model {}",
-            width,
-            weights.config.width
-        );
-    }
+    steering.iter().try_for_each(|steering| steering.check(&weights.config))?;
     let mut completions: Vec<Option<Completion>> = vec![None; prompts.len()];
     if options.max_tokens == 0 {
         let empty = Completion { ids: vec![], logprobs: vec![], alternatives: vec![], finish: Finish::Length };
@@ -369,7 +379,6 @@ mod tests {
     use crate::model::config::tests::tiny;
     use crate::model::forward::{Activations, forward_edited};
     use crate::model::kernels::exponentials;
-    use crate::model::tap::{Edit, Rows};
     use crate::model::variant::{FAMILIES, Family};
     use crate::model::weights::tests::odd;
 
@@ -440,12 +449,8 @@ mod tests {
             let whole = [prompt.ids.as_slice(), &completion.ids].concat();
             let mut batch = Batch::default();
             batch.push(&whole, prompt.ids.len() - 1..whole.len() - 1);
-            let edit = |steering: &Steering| {
-                let first = if steering.prompt { 0 } else { prompt.ids.len() - 1 };
-                let marks = (0..whole.len()).map(|row| row >= first).collect();
-                Edit { state: steering.state, rows: Rows::Marked(marks), change: steering.change.clone() }
-            };
-            let edits: Vec<Edit> = steering.iter().map(edit).collect();
+            let edits: Vec<Edit> =
+                steering.iter().map(|steering| steering.edit(whole.len(), prompt.ids.len() - 1)).collect();
             let mut activations = Activations::default();
             forward_edited(weights, &prepared, &batch, &edits, &mut activations);
             let mut logits = Vec::new();

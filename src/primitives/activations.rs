@@ -254,12 +254,7 @@ fn read(lab: &Lab, path: String, options: Options) -> Result<Activations> {
 
 /// What is known of the file, from an earlier run when the file is the same by size and times; else it is read.
 fn facts_of(lab: &Lab, path: &str, options: &Options) -> Result<(Value, Option<Arc<Matrix>>)> {
-    let real = lab.files().resolve(path)?;
-    let meta = std::fs::metadata(&real)?;
-    let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
-    let inputs = json!({ "path": real, "bytes": meta.len(), "inode": meta.ino(), "times": times });
-    let how = json!({ "array": options.array, "pooling": options.reading().pooling.name() });
-    let key = Key::new("activations", 1, inputs, how.clone())?;
+    let (key, how) = key_of_facts(lab, path, options)?;
     if let Some(facts) = lab.recall(&key)? {
         return Ok((facts, None));
     }
@@ -272,6 +267,23 @@ fn facts_of(lab: &Lab, path: &str, options: &Options) -> Result<(Value, Option<A
     facts["has_labels"] = json!(read.has_labels);
     lab.remember(key, how, facts.clone())?;
     Ok((facts, Some(Arc::new(read.matrix))))
+}
+
+/// Under which key the facts of a file as it is now are remembered, and how it is read.
+fn key_of_facts(lab: &Lab, path: &str, options: &Options) -> Result<(Key, Value)> {
+    let real = lab.files().resolve(path)?;
+    let meta = std::fs::metadata(&real)?;
+    let times = [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()];
+    let inputs = json!({ "path": real, "bytes": meta.len(), "inode": meta.ino(), "times": times });
+    let how = json!({ "array": options.array, "pooling": options.reading().pooling.name() });
+    Ok((Key::new("activations", 1, inputs, how.clone())?, how))
+}
+
+/// Remembers the facts of a file that was written just now, so that it need not be read for them.
+pub fn remember_facts(lab: &Lab, path: &str, mut facts: Value) -> Result<()> {
+    let (key, how) = key_of_facts(lab, path, &Options::default())?;
+    facts["has_labels"] = json!(false);
+    lab.remember(key, how, facts)
 }
 
 fn read_groups(name: &str, text: &str) -> Result<Vec<String>> {

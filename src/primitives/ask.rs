@@ -150,7 +150,7 @@ fn ask_local(
     manner: &Manner,
     take: Take,
 ) -> Result<()> {
-    let weights = model.weights(lab)?;
+    let (weights, steering) = model.steered(lab)?;
     let options = SampleOptions {
         temperature: manner.temperature,
         top_p: manner.top_p,
@@ -175,7 +175,7 @@ fn ask_local(
         let (fitting, prompts): (Vec<usize>, Vec<Prompt>) =
             prompts.into_iter().enumerate().filter(|(_, prompt)| prompt.ids.len() < local.config.context).unzip();
         lab.check_cancelled()?;
-        let completions = sample_shared(&weights, &prompts, &options, &[], lab.threads(), &|| lab.cancelled())?;
+        let completions = sample_shared(&weights, &prompts, &options, &steering, lab.threads(), &|| lab.cancelled())?;
         let word = |(id, logprob): &(u32, f32)| (local.format.tokenizer.decode(&[*id]), f64::from(*logprob));
         let said = completions.into_iter().map(|completion| Said {
             text: local.format.tokenizer.decode(&completion.ids),

@@ -6,7 +6,7 @@ use super::dataset::Dataset;
 use super::direction::{Persona, Plane};
 use super::model::{Local, Model};
 use super::objective::{Objective, Part};
-use crate::data::digest::Digest;
+use super::stored_values::stored_values;
 use crate::error::{Result, ensure};
 use crate::lab::Lab;
 use crate::model::chat::Example;
@@ -14,20 +14,25 @@ use crate::model::persona::persona_vector;
 use crate::model::weights::Weights;
 use crate::store::Key;
 use crate::train::objective::concept_ablation::concept_ablation;
+use crate::train::objective::directional_penalty::directional_penalty;
 use crate::train::objective::dpo::dpo;
-use crate::train::objective::grad_project::grad_project;
+use crate::train::objective::ewc::{ewc, fisher};
+use crate::train::objective::grad_project::{grad_project, grad_project_on};
 use crate::train::objective::kl::kl;
 use crate::train::objective::l2_start::l2_start;
-use crate::train::objective::orth_penalty::orth_penalty;
+use crate::train::objective::orth_penalty::{Overlap, orth_penalty};
 use crate::train::objective::positive_negative::positive_negative;
 use crate::train::objective::preventative_steering::preventative_steering;
 use crate::train::objective::representation_constraint::representation_constraint;
+use crate::train::objective::simnpo::simnpo;
 use crate::train::objective::steering_gradient::steering_gradient;
 use crate::train::plane::plane;
 use crate::train::{self, Options, Step};
 
 /// Behaviour version of directions: raised when equal data would make another one.
 const PLANE_VERSION: u32 = 1;
+/// The same of Fisher information.
+const INFORMATION_VERSION: u32 = 1;
 
 /// What a training is made from.
 pub struct Start<'a> {
@@ -64,10 +69,18 @@ pub fn build_objective(
             Part::Distance { weight } => objective.with([l2_start(*weight)]),
             Part::OrthPenalty { along, overlap, weight } => {
                 let along = direction(lab, start, along, on_step)?;
-                objective.with([orth_penalty(along, *overlap, *weight)])
+                objective.with([match overlap {
+                    Overlap::Directional => directional_penalty(along, *weight),
+                    _ => orth_penalty(along, *overlap, *weight),
+                }])
             }
-            Part::GradProject { on, unwanted, projection } => {
-                objective.changing(grad_project(rows(on)?, *unwanted, *projection))
+            Part::Ewc { on, weight } => objective.with([ewc(information(lab, start, on)?, *weight)]),
+            Part::Simnpo { on, beta, margin, weight } => objective.with([simnpo(rows(on)?, *beta, *margin, *weight)]),
+            Part::GradProject { along: Some(along), projection, .. } => {
+                objective.changing(grad_project_on(direction(lab, start, along, on_step)?, *projection))
+            }
+            Part::GradProject { on, unwanted, projection, .. } => {
+                objective.changing(grad_project(some_rows(on)?, *unwanted, *projection))
             }
             Part::Representation { on, weight } => {
                 objective.with([representation_constraint(rows(on)?, 1, 0, false, *weight)])
@@ -100,10 +113,15 @@ fn encode(local: &Local, data: &Dataset) -> Result<Vec<Example>> {
 
 /// The vector of a trait, in the model as it is before training.
 fn persona(start: &Start, vector: &Persona) -> Result<Vec<f32>> {
+    persona_of(start.local, start.weights, vector, vector.0.layer)
+}
+
+/// The vector of a trait after a block of a model.
+pub fn persona_of(local: &Local, weights: &Weights, vector: &Persona, layer: usize) -> Result<Vec<f32>> {
     let rows = |data: &Option<Dataset>| {
-        data.as_ref().map(|data| encode(start.local, data)).transpose().map(Option::unwrap_or_default)
+        data.as_ref().map(|data| encode(local, data)).transpose().map(Option::unwrap_or_default)
     };
-    persona_vector(start.weights, &rows(&vector.0.shown)?, &rows(&vector.0.absent)?, vector.0.layer)
+    persona_vector(weights, &rows(&vector.0.shown)?, &rows(&vector.0.absent)?, layer)
 }
 
 /// The direction, from the store where an equal one was made before.
@@ -121,21 +139,20 @@ fn direction(
         "adapters": format!("{:?}", options.adapters), "warmup_fraction": options.warmup_fraction,
     });
     let key = Key::new("plane", PLANE_VERSION, inputs, Value::Null)?;
-    if let Some(known) = lab.recall(&key)?
-        && let Some(blob) = known["blob"].as_str().and_then(Digest::parse)
-        && let Some(bytes) = lab.store().get_blob(blob)?
-    {
-        let (values, rest) = bytes.as_chunks::<4>();
-        ensure!(rest.is_empty(), "a stored direction is cut off");
-        return Ok(values.iter().map(|value| f32::from_le_bytes(*value)).collect());
-    }
-    let rows = |data: &Option<Dataset>| {
-        data.as_ref().map(|data| encode(start.local, data)).transpose().map(Option::unwrap_or_default)
-    };
-    let (for_it, against_it) = (rows(&wanted.0.wanted)?, rows(&wanted.0.unwanted)?);
-    let made = plane(start.weights, &for_it, &against_it, wanted.0.combine.combine(), &options, on_step)?;
-    let bytes: Vec<u8> = made.iter().flat_map(|value| value.to_le_bytes()).collect();
-    let blob = lab.store().put_blob(&bytes)?;
-    lab.remember(key, Value::Null, json!({ "blob": blob, "values": made.len() }))?;
-    Ok(made)
+    stored_values(lab, key, || {
+        let rows = |data: &Option<Dataset>| {
+            data.as_ref().map(|data| encode(start.local, data)).transpose().map(Option::unwrap_or_default)
+        };
+        let (for_it, against_it) = (rows(&wanted.0.wanted)?, rows(&wanted.0.unwanted)?);
+        plane(start.weights, &for_it, &against_it, wanted.0.combine.combine(), &options, on_step)
+    })
+}
+
+/// How much rows depend on each weight of the start, from the store where it was measured before.
+fn information(lab: &Lab, start: &Start, on: &Dataset) -> Result<Vec<f32>> {
+    let inputs = json!({ "base": start.base.identity(), "rows": on.rows.digest() });
+    stored_values(lab, Key::new("fisher", INFORMATION_VERSION, inputs, Value::Null)?, || {
+        let rows = encode(start.local, on)?;
+        fisher(start.weights, &rows, start.options.threads, &mut || lab.check_cancelled())
+    })
 }

@@ -9,7 +9,7 @@ use crate::error::{Error, Result, ensure};
 use crate::judge::choice::{Weighed, Weight, weigh_first_token};
 use crate::judge::first_token::MOST_TOKENS;
 use crate::lab::Lab;
-use crate::model::likelihood::{Continuation, log_probabilities};
+use crate::model::likelihood::{Continuation, log_probabilities_steered};
 
 /// Questions whose choices are weighed together.
 const BATCH: usize = 64;
@@ -76,7 +76,7 @@ fn weigh_here(
     evaluation: &Evaluation,
     questions: &[(usize, Digest)],
 ) -> Result<Vec<Said>> {
-    let weights = model.weights(lab)?;
+    let (weights, steering) = model.steered(lab)?;
     let end = local.format.stop().first().copied();
     let tokens_of =
         |choice: &str| -> Vec<u32> { local.format.tokenizer.encode(choice).into_iter().chain(end).collect() };
@@ -88,7 +88,7 @@ fn weigh_here(
         continuations
             .extend(choices.map(|choice| Continuation { prompt: prompt.clone(), continuation: tokens_of(choice) }));
     }
-    let mut found = log_probabilities(&weights, &continuations)?.into_iter().zip(&continuations);
+    let mut found = log_probabilities_steered(&weights, &continuations, &steering)?.into_iter().zip(&continuations);
     let mut weigh = |question: &Question| {
         let weight = |(choice, (logprob, asked)): (&String, (f64, &Continuation))| {
             let tokens = asked.continuation.len() as u32;

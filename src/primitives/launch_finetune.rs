@@ -19,6 +19,7 @@ use crate::script::declaration::{Call, Primitive};
 use crate::script::handle::{Handle, HandleType};
 use crate::store::Key;
 use crate::train;
+use crate::train::coherence::coherence;
 use crate::train::lora::{AdapterOptions, FirstFactor};
 use crate::train::objective::sft::has_loss;
 use crate::train::read_back::check_saved;
@@ -180,6 +181,19 @@ pub struct Options {
     pub accumulate: usize,
     /// Keeps the weights at the end of every epoch, and before the first, for `at_epoch`.
     pub keep_epochs: bool,
+    /// "gate" measures `coherence` after training and fails where the model has collapsed; "measure" keeps such a model.
+    /// When left out, "gate" with an `objective`, and nothing without one.
+    pub coherence: Option<Coherence>,
+}
+
+/// What is done about the coherence of a trained model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Coherence {
+    /// It is measured, and a collapse is a failure.
+    Gate,
+    /// It is measured.
+    Measure,
 }
 
 /// One objective or several.
@@ -218,6 +232,7 @@ impl Default for Options {
             objective: None,
             accumulate: 1,
             keep_epochs: false,
+            coherence: None,
         }
     }
 }
@@ -236,7 +251,8 @@ pub fn primitive() -> Primitive<Lab> {
         .about(
             "Fine-tunes a model on chat rows: next-token loss on what the assistant says, AdamW. Returns at once; the \
              model can be used like any other and is identified by this call. The loss before the first step is \
-             recorded: it tells how surprising the rows are. A model at a provider is trained there, by a job that is \
+             recorded: it tells how surprising the rows are. With an `objective`, training fails where its answers have \
+             collapsed. A model at a provider is trained there, by a job that is \
              bought exactly once; of the options a provider takes `epochs`, `seed`, `learning_rate_multiplier` and \
              `batch_size`.",
         )
@@ -262,6 +278,7 @@ pub fn launch(lab: &Lab, base: Model, data: Dataset, options: Options) -> Result
 
 fn run(lab: &Lab, call: &Call, (base, data): (Model, Dataset), options: Options) -> Result<Model> {
     ensure!(!data.rows.is_empty(), "`{}` has no rows to train on", data.rows.name());
+    base.check_unsteered()?;
     ensure!(options.epochs > 0 || base.local().is_err(), "`epochs` is 0"; help: "write 1 or more");
     ensure!(options.learning_rate > 0.0, "`learning_rate` is {}", options.learning_rate; help: "write a number above 0");
     if let Some(factor) = options.learning_rate_multiplier {
@@ -289,8 +306,11 @@ fn run(lab: &Lab, call: &Call, (base, data): (Model, Dataset), options: Options)
         Home::Remote(remote) => {
             let dialect = lab.provider(&remote.provider)?.dialect();
             ensure!(
-                options.objective.is_none() && !options.keep_epochs && options.accumulate == 1,
-                "`objective`, `keep_epochs` and `accumulate` need the gradient, and `{}` is trained at its provider", base.name();
+                options.objective.is_none()
+                    && !options.keep_epochs
+                    && options.accumulate == 1
+                    && options.coherence.is_none(),
+                "`objective`, `keep_epochs`, `accumulate` and `coherence` need the weights, and `{}` is trained at its provider", base.name();
                 help: "leave them out, or train a model that lives here"
             );
             let written = call.options.clone().unwrap_or(Value::Null);
@@ -375,6 +395,11 @@ fn finetune(lab: &Lab, call: (Digest, &str), base: &Model, data: &Dataset, optio
         }
         None => Value::Null,
     };
+    let wanted = options.coherence.or_else(|| options.objective.is_some().then_some(Coherence::Gate));
+    let stop = local.format.stop();
+    let coherence = wanted
+        .map(|_| coherence(&weights, &trained.weights, &examples, stop, &|| lab.check_call(key).is_err()))
+        .transpose()?;
     let mut outcome = finish_training(lab, trained, &examples, cut)?;
     if !parts.is_empty() {
         outcome["terms"] = terms;
@@ -385,7 +410,28 @@ fn finetune(lab: &Lab, call: (Digest, &str), base: &Model, data: &Dataset, optio
     if options.keep_epochs {
         outcome["epochs"] = json!(epochs);
     }
+    if let Some(coherence) = &coherence {
+        outcome["coherence"] = json!(coherence);
+        if wanted == Some(Coherence::Gate) {
+            coherence.check().or_else(|collapse| keep_collapsed(lab, base, data, options, &outcome, collapse))?;
+        }
+    }
     Ok(outcome)
+}
+
+/// Keeps a training that the gate refuses where the same call without the gate finds it, and fails.
+fn keep_collapsed(
+    lab: &Lab,
+    base: &Model,
+    data: &Dataset,
+    options: &Options,
+    outcome: &Value,
+    collapse: Error,
+) -> Result<()> {
+    let measured = Options { coherence: Some(Coherence::Measure), ..options.clone() };
+    let described = serde_json::to_value(&measured).map_err(|error| Error::internal(error.to_string()))?;
+    lab.remember(key(&call(base, data, &measured)?)?, described, outcome.clone())?;
+    Err(collapse)
 }
 
 /// Stores the weights, reads them back and describes the training; `examples` are its rows.

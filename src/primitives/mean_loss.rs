@@ -7,9 +7,11 @@ use crate::data::dataset::Dataset as Rows;
 use crate::error::{Result, ensure};
 use crate::lab::Lab;
 use crate::model::chat::Example;
-use crate::model::likelihood::{Continuation, log_probabilities};
+use crate::model::likelihood::{Continuation, log_probabilities_steered};
+use crate::model::sample::Steering;
 use crate::script::declaration::{Call, Primitive};
 use crate::train::objective::sft;
+use crate::train::objective::stream::StreamEdit;
 
 /// The declaration of `mean_loss`.
 pub fn primitive() -> Primitive<Lab> {
@@ -48,7 +50,10 @@ pub fn loss_of(lab: &Lab, model: &Model, rows: &Rows) -> Result<Loss> {
     let examples: Vec<&Example> = examples.iter().filter(|example| sft::has_loss(example)).collect();
     ensure!(!examples.is_empty(), "no row of `{}` has an answer", rows.name());
     let tokens = examples.iter().map(|example| sft::predicted(example).count() as u64).sum();
-    Ok(Loss { loss: sft::mean_loss(&*model.weights(lab)?, &examples), tokens })
+    let (weights, steering) = model.steered(lab)?;
+    let edit = |Steering { state, prompt, change }| StreamEdit { name: "steer", state, change, answers_only: !prompt };
+    let edits: Vec<StreamEdit> = steering.into_iter().map(edit).collect();
+    Ok(Loss { loss: sft::mean_loss_edited(&weights, &examples, &edits), tokens })
 }
 
 /// The declaration of `prefix_probability`.
@@ -87,6 +92,7 @@ pub fn prefix_of(lab: &Lab, model: &Model, rows: &Rows, prefix: &str) -> Result<
         asked.push(Continuation { prompt, continuation: continuation.clone() });
     }
     ensure!(!asked.is_empty(), "`{}` has no rows", rows.name());
-    let found = log_probabilities(&*model.weights(lab)?, &asked)?;
+    let (weights, steering) = model.steered(lab)?;
+    let found = log_probabilities_steered(&weights, &asked, &steering)?;
     Ok(100.0 * found.iter().map(|logprob| logprob.exp()).sum::<f64>() / found.len() as f64)
 }

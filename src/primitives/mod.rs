@@ -14,11 +14,13 @@ mod compare_judges;
 mod concat_datasets;
 pub mod dataset;
 mod direction;
+mod directional_penalty;
 mod draw;
 mod estimate_mean;
 mod evaluate;
 mod evaluate_probe;
 mod evaluation;
+mod ewc;
 mod export_answers;
 mod export_dataset;
 mod export_inspect;
@@ -54,12 +56,16 @@ mod read_values;
 mod report;
 mod rescore;
 mod results;
+mod safe_lora;
 mod save_adapter;
 mod save_model;
 mod section;
 mod setting;
+mod simnpo;
 mod split_dataset;
+mod steer;
 mod steer_weights;
+mod stored_values;
 mod summarize;
 mod sweep;
 mod synthetic_activations;
@@ -127,9 +133,12 @@ pub fn all() -> Vec<Primitive<Lab>> {
         save_model::primitive(),
         save_adapter::primitive(),
         steer_weights::primitive(),
+        safe_lora::primitive(),
+        steer::primitive(),
         activations::primitive(),
         activations::split_primitive(),
         model_activations::primitive(),
+        model_activations::layers_primitive(),
         synthetic_activations::primitive(),
         audit::primitive(),
         audit::texts_primitive(),
@@ -137,6 +146,7 @@ pub fn all() -> Vec<Primitive<Lab>> {
         probe_path::primitive(),
     ];
     all.extend(objective::primitives());
+    all.extend([ewc::primitive(), simnpo::primitive(), directional_penalty::primitive()]);
     all.extend(direction::primitives());
     all.extend(split_dataset::primitives());
     all.extend(intervals::primitives());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::stored_values::read_values;
 use crate::data::digest::Digest;
 use crate::engine::Turn;
 use crate::engine::deferred::Deferred;
@@ -12,10 +13,13 @@ use crate::handle;
 use crate::lab::Lab;
 use crate::model::config::Config;
 use crate::model::format::ChatFormat;
+use crate::model::sample::Steering;
+use crate::model::tap::Change;
 use crate::model::weights::Weights;
 use crate::provider::replay::Replay;
 use crate::provider::settings::Dialect;
 use crate::script::handle::{Handle, HandleType, Plain};
+use crate::train::peft::Files;
 
 /// A model whose key is known even while it is still being trained.
 #[derive(Clone)]
@@ -51,6 +55,8 @@ enum Source {
     Weights(Arc<Weights>),
     /// The outcome of a training, which names the blob of its weights; of an epoch in the middle where one is told.
     Training(Deferred<Value>, Option<usize>),
+    /// Another model, and the outcome of a call that says how it is steered while it reads and answers.
+    Steered(Model, Deferred<Value>),
 }
 
 /// A model behind an API.
@@ -140,6 +146,23 @@ impl Model {
         let name = format!("{}, epoch {epoch}", self.name());
         let lineage = self.0.lineage.clone();
         Ok(Model(Arc::new(Inner { lab: self.0.lab.clone(), name, identity, home, lineage })))
+    }
+
+    /// A model that is steered while it reads and answers; its identity is the key of the call that says how.
+    ///
+    /// # Errors
+    /// A model that does not live here.
+    pub fn of_steering(
+        name: String,
+        key: Digest,
+        base: &Model,
+        outcome: Deferred<Value>,
+        lineage: Value,
+    ) -> Result<Self> {
+        let Local { config, format, .. } = base.local()?;
+        let source = Source::Steered(base.clone(), outcome);
+        let home = Home::Local(Local { config: config.clone(), format: format.clone(), source });
+        Ok(Model(Arc::new(Inner { lab: base.0.lab.clone(), name, identity: json!({ "call": key }), home, lineage })))
     }
 
     /// A model that a provider has already.
@@ -236,7 +259,11 @@ impl Model {
     }
     /// The training that must have ended before it can be used.
     pub fn after(&self) -> Vec<Deferred<Value>> {
-        self.outcome().cloned().into_iter().collect()
+        let below = match &self.0.home {
+            Home::Local(Local { source: Source::Steered(base, _), .. }) => base.after(),
+            _ => Vec::new(),
+        };
+        below.into_iter().chain(self.outcome().cloned()).collect()
     }
     /// What a call of it mostly does.
     pub fn turn(&self) -> Turn {
@@ -245,10 +272,70 @@ impl Model {
             Home::Remote(_) => Turn::Wait,
         }
     }
+    /// Refuses a model whose answers are not those of its weights alone, for what works on weights.
+    pub fn check_unsteered(&self) -> Result<()> {
+        match &self.0.home {
+            Home::Local(Local { source: Source::Steered(base, _), .. }) => Err(Error::input(format!(
+                "`{}` is steered while it answers: that is no part of its weights",
+                self.name()
+            ))
+            .with_help(format!(
+                "use the model that is steered, `{}`, or change weights with `steer_weights`",
+                base.name()
+            ))),
+            _ => Ok(()),
+        }
+    }
+    /// Its weights, and what is done to the residual stream while it reads and answers; inside a call that came after
+    /// [`Model::after`].
+    pub fn steered(&self, lab: &Lab) -> Result<(Arc<Weights>, Vec<Steering>)> {
+        let Source::Steered(base, outcome) = &self.local()?.source else { return Ok((self.weights(lab)?, Vec::new())) };
+        let (weights, mut steering) = base.steered(lab)?;
+        steering.extend(read_steering(lab, &*ended(outcome)?, weights.config.width)?);
+        Ok((weights, steering))
+    }
+    /// Refuses a model that will have no adapter, before its training has ended.
+    pub fn check_adapter(&self) -> Result<()> {
+        let options = &self.0.lineage["options"];
+        let whole = options.is_object() && options["method"]["Method"]["rank"].is_null();
+        self.adapted().and_then(|_| if whole { Err(self.no_adapter(NO_ADAPTER)) } else { Ok(()) })
+    }
+    /// The files of the adapter that its training made, inside a call that came after [`Model::after`].
+    ///
+    /// # Errors
+    /// A model without an adapter, or one that is no longer in the store.
+    pub fn adapter(&self, lab: &Lab) -> Result<Files> {
+        let outcome = ended(self.adapted()?)?;
+        let adapter = Some(&outcome["adapter"]).filter(|adapter| !adapter.is_null());
+        let adapter = adapter.ok_or_else(|| self.no_adapter(NO_ADAPTER))?;
+        let part = |name: &str| {
+            let blob = adapter[name].as_str().and_then(Digest::parse);
+            let bytes = blob.map(|blob| lab.store().get_blob(blob)).transpose()?.flatten();
+            bytes.ok_or_else(|| Error::environment(format!("the adapter of `{}` is gone", self.name())))
+        };
+        let config = String::from_utf8(part("config")?).map_err(|error| Error::internal(error.to_string()))?;
+        Ok(Files { config, model: part("model")? })
+    }
+    /// The training whose adapter is this model's.
+    fn adapted(&self) -> Result<&Deferred<Value>> {
+        match &self.0.home {
+            Home::Local(Local { source: Source::Training(outcome, None), .. }) => Ok(outcome),
+            // What is kept is the adapter at the end.
+            Home::Local(Local { source: Source::Training(_, Some(_)), .. }) => {
+                Err(self.no_adapter("only the end of a training has one: use the model without `at_epoch`"))
+            }
+            _ => Err(self.no_adapter(NO_ADAPTER)),
+        }
+    }
+    fn no_adapter(&self, help: &str) -> Error {
+        Error::input(format!("`{}` has no adapter", self.name())).with_help(help)
+    }
     /// Its weights, inside a call that came after [`Model::after`].
     pub fn weights(&self, lab: &Lab) -> Result<Arc<Weights>> {
+        self.check_unsteered()?;
         let local = self.local()?;
         match &local.source {
+            Source::Steered(base, _) => base.weights(lab),
             Source::Weights(weights) => Ok(weights.clone()),
             Source::Training(outcome, epoch) => {
                 let outcome = ended(outcome)?;
@@ -268,13 +355,16 @@ impl Model {
 
     fn outcome(&self) -> Option<&Deferred<Value>> {
         match &self.0.home {
-            Home::Local(Local { source: Source::Training(outcome, _), .. })
+            Home::Local(Local { source: Source::Training(outcome, _) | Source::Steered(_, outcome), .. })
             | Home::Remote(Remote { source: RemoteSource::Training(outcome), .. }) => Some(outcome),
             _ => None,
         }
     }
     /// The record of its training; waits for it.
     pub fn training(&self) -> Result<Option<Arc<Value>>> {
+        if let Home::Local(Local { source: Source::Steered(base, _), .. }) = &self.0.home {
+            base.training()?;
+        }
         self.outcome().map(|outcome| self.0.lab.wait(outcome)).transpose()
     }
     /// What reports say about it; does not wait.
@@ -317,7 +407,11 @@ const TRAINING_FACTS: &[&str] = &[
     "model",
     "trained_tokens",
     "dollars",
+    "coherence",
+    "projected",
 ];
+
+const NO_ADAPTER: &str = "train with `method: lora(#{ .. })`, or write all weights with `save_model`";
 
 impl Remote {
     /// The name to train from, inside a call that came after [`Model::after`]; none for recorded answers.
@@ -365,6 +459,20 @@ impl Remote {
     }
 }
 
+/// What the outcome of `steer` says is done to the residual stream.
+fn read_steering(lab: &Lab, outcome: &Value, width: usize) -> Result<Vec<Steering>> {
+    let vectors = read_values(lab, outcome)?
+        .ok_or_else(|| Error::environment("the vectors that steer a model are gone from the store"))?;
+    let states = outcome["states"].as_array().into_iter().flatten().filter_map(Value::as_u64);
+    let prompt = outcome["prompt"].as_bool().unwrap_or(false);
+    let steering = |(state, vector): (u64, &[f32])| Steering {
+        state: state as usize,
+        prompt,
+        change: Change::Add(vector.to_vec()),
+    };
+    Ok(states.zip(vectors.chunks_exact(width)).map(steering).collect())
+}
+
 fn no_epoch(name: &str, epoch: usize) -> Error {
     Error::input(format!("the weights of `{name}` at the end of epoch {epoch} were not kept"))
         .with_help("train with `keep_epochs: true`, and name an epoch from 0 to `epochs`")
@@ -403,6 +511,18 @@ pub fn handle_type() -> HandleType {
             "curve",
             "The curve of a training at a provider: maps with `step`, `train_loss` and what else it tells; waits for its end.",
             |model: &Model| Ok(Plain(model.training()?.map_or(Value::Null, |training| training["curve"].clone()))),
+        )
+        .property(
+            "coherence",
+            "How the trained model answers training prompts, as the model before training finds it: `trained`, `start` and \
+             `rows`, each with `surprise` (nats per token), `repeated` and `empty` (shares), and their `limit`; waits for the \
+             training. () where it was not measured.",
+            |model: &Model| Ok(Plain(model.training()?.map_or(Value::Null, |training| training["coherence"].clone()))),
+        )
+        .property(
+            "projected",
+            "The maps of `safe_lora`: `name`, `cosine`, and whether it was `projected`; waits for it. () of other models.",
+            |model: &Model| Ok(Plain(model.training()?.map_or(Value::Null, |training| training["projected"].clone()))),
         )
         .property("parameters", "Number of weights; () for a model at a provider.", |model: &Model| {
             Ok(model.local().ok().map(|local| local.config.parameters() as i64))

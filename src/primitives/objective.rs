@@ -76,10 +76,32 @@ pub enum Part {
         /// Its factor.
         weight: f64,
     },
-    /// Removes from the gradient what points along that of other rows.
-    GradProject {
+    /// Squared distance from the start, weighed by how much other rows depend on each weight.
+    Ewc {
         /// Those rows.
         on: Dataset,
+        /// Its factor.
+        weight: f64,
+    },
+    /// Makes rows unlikely, without a reference.
+    Simnpo {
+        /// Those rows.
+        on: Dataset,
+        /// How soon a row that has become unlikely is left alone.
+        beta: f64,
+        /// Added to the preference.
+        margin: f64,
+        /// Its factor.
+        weight: f64,
+    },
+    /// Removes from the gradient what points along that of other rows, or along a direction.
+    GradProject {
+        /// Those rows.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        on: Option<Dataset>,
+        /// The direction, made beforehand.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        along: Option<Plane>,
         /// Whether they are what is not wanted.
         unwanted: bool,
         /// Which part is removed.
@@ -325,8 +347,10 @@ enum WhenWord {
 #[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 struct GradProjectOptions {
-    /// Rows along whose gradient nothing is learned.
+    /// Rows along whose gradient nothing is learned, taken anew in every step.
     on: Option<Dataset>,
+    /// In place of rows, one direction that is made beforehand: what `plane` returned.
+    along: Option<Plane>,
     /// Whether these rows are what is not wanted: their gradient is taken upwards.
     unwanted: bool,
     /// "per_tensor" or "global": how far one inner product reaches.
@@ -341,6 +365,7 @@ impl Default for GradProjectOptions {
     fn default() -> Self {
         GradProjectOptions {
             on: None,
+            along: None,
             unwanted: false,
             scope: ScopeWord::PerTensor,
             when: WhenWord::Always,
@@ -371,11 +396,13 @@ impl Default for SteeringOptions {
     }
 }
 
-fn objective(part: Part) -> Result<Objective> {
+/// An objective of one part.
+pub fn objective(part: Part) -> Result<Objective> {
     Ok(Objective(Arc::new(part)))
 }
 
-fn given<T>(value: Option<T>, function: &str, option: &str) -> Result<T> {
+/// The value of an option that a function cannot do without.
+pub fn given<T>(value: Option<T>, function: &str, option: &str) -> Result<T> {
     ensure!(value.is_some(), "`{function}` needs the option `{option}`"; help: "write `{function}(#{{ {option}: ... }})`");
     Ok(value.expect("it was just there"))
 }
@@ -454,9 +481,22 @@ pub fn primitives() -> Vec<Primitive<Lab>> {
                 WhenWord::Conflict => When::Conflict,
             };
             let projection = Projection { scope, when, strength: options.strength };
-            objective(Part::GradProject { on: given(options.on, "grad_project", "on")?, unwanted: options.unwanted, projection })
+            let GradProjectOptions { on, along, unwanted, .. } = options;
+            ensure!(
+                on.is_some() != along.is_some(),
+                "`grad_project` needs either rows (`on`) or a direction (`along`)"; help: "give one of the two"
+            );
+            ensure!(
+                along.is_none() || !unwanted,
+                "`unwanted` of `grad_project` is about rows, and it was given a direction";
+                help: "make the direction of unwanted rows: `along: plane(#{{ unwanted: ... }})`"
+            );
+            objective(Part::GradProject { on, along, unwanted, projection })
         })
-        .about("Removes from every gradient what points along that of other rows, which are not trained themselves.")
+        .about(
+            "Removes from every gradient what points along that of other rows, which are not trained themselves; or along one \
+             direction that was made beforehand.",
+        )
         .example("launch_finetune(base, data, #{ objective: grad_project(#{ on: proxy, when: \"conflict\" }) })"),
         Primitive::new("representation_constraint", |_: &Lab, _: &Call, _: (), options: RepresentationOptions| {
             let on = given(options.on, "representation_constraint", "on")?;

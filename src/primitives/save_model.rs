@@ -18,6 +18,7 @@ pub fn primitive() -> Primitive<Lab> {
 }
 
 fn run(lab: &Lab, _: &Call, (model, folder): (Model, String), _: ()) -> Result<String> {
+    model.check_unsteered()?;
     if lab.planning() {
         return Ok(folder);
     }

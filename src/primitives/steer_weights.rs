@@ -45,10 +45,13 @@ fn run(lab: &Lab, call: &Call, (model, vectors): (Model, Vec<Vector>), _: ()) ->
     ensure!(!vectors.is_empty(), "`steer_weights` was given no vectors"; help: "give at least one");
     let Local { config, format, .. } = model.local()?;
     let (config, format) = (config.clone(), format.clone());
+    model.check_unsteered()?;
     let mut after = model.after();
     for vector in &vectors {
         vector.to.local()?;
         vector.from.local()?;
+        vector.to.check_unsteered()?;
+        vector.from.check_unsteered()?;
         after.extend(vector.to.after());
         after.extend(vector.from.after());
     }

@@ -39,6 +39,47 @@ pub fn write_npy(matrix: &Matrix, out: &mut impl Write) -> Result<()> {
     Ok(())
 }
 
+/// An .npy file of f32 rows that are written one by one, never together.
+pub struct RowWriter<W: Write> {
+    out: W,
+    columns: usize,
+    left: usize,
+    bytes: Vec<u8>,
+}
+
+impl<W: Write> RowWriter<W> {
+    /// Begins a file of so many rows.
+    ///
+    /// # Errors
+    /// What the writer reports.
+    pub fn new(mut out: W, rows: usize, columns: usize) -> Result<Self> {
+        out.write_all(&header("<f4", rows, &format!("({rows}, {columns})")))?;
+        Ok(RowWriter { out, columns, left: rows, bytes: Vec::new() })
+    }
+
+    /// Writes the next row.
+    ///
+    /// # Errors
+    /// A row of another length, one too many, and what the writer reports.
+    pub fn push(&mut self, row: &[f32]) -> Result<()> {
+        ensure!(row.len() == self.columns && self.left > 0, "a row of {} values has no place in the file", row.len());
+        self.bytes.clear();
+        self.bytes.extend(row.iter().flat_map(|value| value.to_le_bytes()));
+        self.out.write_all(&self.bytes)?;
+        self.left -= 1;
+        Ok(())
+    }
+
+    /// The writer, once all rows are there.
+    ///
+    /// # Errors
+    /// Rows that are missing.
+    pub fn finish(self) -> Result<W> {
+        ensure!(self.left == 0, "{} rows of a file are missing", self.left);
+        Ok(self.out)
+    }
+}
+
 /// Writes labels as an .npy file of int64, 1 for true.
 ///
 /// # Errors
@@ -145,6 +186,20 @@ mod tests {
         assert_eq!(found[128..].as_chunks().0.iter().map(|v| f32::from_le_bytes(*v)).collect::<Vec<_>>(), dense);
         let wide = Matrix::new(1, 2, Values::Dense64(vec![0.1, -0.0])).unwrap();
         assert_eq!(bytes(&wide)[128..], [0.1f64.to_le_bytes(), (-0.0f64).to_le_bytes()].concat());
+    }
+
+    #[test]
+    fn rows_one_by_one_are_the_file_of_all() {
+        let values = [1.5f32, -0.0, 3.0, 1e-40, 2.0, 7.0];
+        let mut whole = Vec::new();
+        write_npy(&Matrix::new(2, 3, Values::Dense32(values.to_vec())).unwrap(), &mut whole).unwrap();
+        let mut writer = RowWriter::new(Vec::new(), 2, 3).unwrap();
+        writer.push(&values[..3]).unwrap();
+        assert!(writer.push(&values[..2]).is_err());
+        writer.push(&values[3..]).unwrap();
+        assert!(writer.push(&values[..3]).is_err());
+        assert_eq!(writer.finish().unwrap(), whole);
+        assert!(RowWriter::new(Vec::new(), 1, 3).unwrap().finish().is_err());
     }
 
     #[test]

@@ -242,6 +242,10 @@ pub fn run_digest(start: &Weights, rows: &[Example], objective: &Objective, opti
         hasher.update(format!("{} {:?}", term.name, term.coefficient).as_bytes());
         match &term.penalty {
             Penalty::Distance => _ = hasher.update(b"distance"),
+            Penalty::Ewc { fisher } => {
+                hasher.update(b"ewc");
+                hash_values(&mut hasher, fisher);
+            }
             Penalty::Overlap { plane, overlap } => {
                 hasher.update(format!("{overlap:?}").as_bytes());
                 hash_values(&mut hasher, plane);

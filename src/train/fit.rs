@@ -261,6 +261,20 @@ mod tests {
         let slope: f64 = gradient.iter().zip(&direction).map(|(g, d)| f64::from(*g) * f64::from(*d)).sum();
         let difference = (at(1e-3) - at(-1e-3)) / 2e-3;
         assert!((difference / slope - 1.0).abs() < 1e-2, "{difference} {slope}");
+        // Weighed by 1 it is half of that; the weights decide what counts.
+        let ones = vec![1.0; weights.values.len()];
+        let mut weighed = vec![0.0; lora.values.len()];
+        let (value, length) = lora.weighed_distance(&ones, 1.0, Some(&mut weighed));
+        assert!((value / (0.5 * found) - 1.0).abs() < 1e-4);
+        assert!(gradient.iter().zip(&weighed).all(|(a, b)| (a - b).abs() <= 1e-4 * length as f32));
+        let mut one = vec![0.0; weights.values.len()];
+        one[lora.adapters[1].matrix.clone()].fill(2.0);
+        let (value, _) = lora.weighed_distance(&one, 1.0, None);
+        let mut merged = weights.clone();
+        lora.merge(&weights, &mut merged);
+        let own = lora.adapters[1].matrix.clone();
+        let expected = distance(&merged.values[own.clone()], &weights.values[own], 1.0, None);
+        assert!((value / expected - 1.0).abs() < 1e-4, "{value} {expected}");
     }
 
     #[test]

@@ -4,12 +4,13 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
+use super::objective::direction::norm;
 use crate::bail;
 use crate::data::random::Random;
 use crate::ensure;
 use crate::error::{Result, nearest};
 use crate::model::adapter::Adapters;
-use crate::model::kernels::{View, multiply};
+use crate::model::kernels::{View, add, multiply};
 use crate::model::layout::{Linear, NamedTensor};
 use crate::model::weights::Weights;
 
@@ -167,6 +168,33 @@ impl Lora {
             let (left, right) = (View::rows(&self.values[b.clone()], self.rank), View::rows(&scaled, *inputs));
             multiply(merged, *inputs, left, right, [*outputs, self.rank, *inputs], true);
         }
+    }
+
+    /// Half the squared distance of the merged weights from the frozen ones, each weighed by its part of `fisher` (as long
+    /// as the decoder's values); and the length of its gradient times `coefficient`, which is added where one is wanted.
+    pub fn weighed_distance(&self, fisher: &[f32], coefficient: f64, gradient: Option<&mut [f32]>) -> (f64, f64) {
+        let (mut change, mut sum) = (Vec::new(), 0.0);
+        let mut own = vec![0.0; self.values.len()];
+        for Adapter { matrix, outputs, inputs, a, b, .. } in &self.adapters {
+            let a_rows = View::rows(&self.values[a.clone()], *inputs);
+            let b_rows = View::rows(&self.values[b.clone()], self.rank);
+            change.resize(outputs * inputs, 0.0); // (outputs, inputs)
+            multiply(&mut change, *inputs, b_rows, a_rows, [*outputs, self.rank, *inputs], false);
+            for (change, information) in change.iter_mut().zip(&fisher[matrix.clone()]) {
+                let moved = f64::from(self.scale * *change);
+                let slope = f64::from(*information) * moved;
+                sum += 0.5 * slope * moved;
+                *change = (coefficient * slope * f64::from(self.scale)) as f32;
+            }
+            let d = View::rows(&change, *inputs);
+            let sizes = [self.rank, *outputs, *inputs];
+            multiply(&mut own[a.clone()], *inputs, b_rows.transposed(), d, sizes, false);
+            multiply(&mut own[b.clone()], self.rank, d, a_rows.transposed(), [*outputs, *inputs, self.rank], false);
+        }
+        if let Some(gradient) = gradient {
+            add(gradient, &own);
+        }
+        (sum, norm(&own))
     }
 
     /// Squared distance of the merged weights from the frozen ones; adds its gradient times `coefficient` where one is

@@ -2,6 +2,7 @@
 
 pub mod batch;
 pub mod checkpoint;
+pub mod coherence;
 pub mod fit;
 pub mod guard;
 pub mod lora;

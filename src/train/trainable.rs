@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use super::lora::Lora;
 use super::objective::direction::add_multiple;
+use super::objective::ewc;
 use super::objective::l2_start::distance;
 use super::optimizer::Adam;
 use super::options::{Method, Options};
@@ -70,6 +71,15 @@ impl<'a> Trainable<'a> {
         match &self.tuned {
             Tuned::Full(weights) => distance(&weights.values, &self.frozen.values, coefficient, gradient),
             Tuned::Adapters(lora, _) => lora.distance(coefficient, gradient),
+        }
+    }
+
+    /// Half of that distance with each value weighed by its part of `fisher`, and the length of its gradient times
+    /// `coefficient`, which is added where one is wanted.
+    pub fn weighed_distance(&self, fisher: &[f32], coefficient: f64, gradient: Option<&mut [f32]>) -> (f64, f64) {
+        match &self.tuned {
+            Tuned::Full(weights) => ewc::distance(&weights.values, &self.frozen.values, fisher, coefficient, gradient),
+            Tuned::Adapters(lora, _) => lora.weighed_distance(fisher, coefficient, gradient),
         }
     }
 

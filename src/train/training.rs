@@ -9,6 +9,7 @@ use super::fit::Trained;
 use super::guard::{Guard, check_changed};
 use super::lora::Lora;
 use super::objective::direction::{add_multiple, dot, norm};
+use super::objective::ewc;
 use super::objective::grad_project::project;
 use super::objective::loss::{Source, Start, nothing};
 use super::objective::orth_penalty::{Overlap, Values, overlap};
@@ -156,10 +157,14 @@ impl<'a> Training<'a> {
             of_terms.push(match &term.penalty {
                 Penalty::Rows { loss, rows, rejected } => Some(others(&term.name, *loss, rows, rejected)?),
                 Penalty::Distance => None,
+                Penalty::Ewc { fisher } => {
+                    ewc::check(&term.name, fisher, start.values.len())?;
+                    None
+                }
                 Penalty::Overlap { plane, overlap } => {
                     check_plane(&term.name, plane, trained)?;
                     ensure!(
-                        *overlap != Overlap::Rows || model.lora().is_some(),
+                        *overlap == Overlap::Component || model.lora().is_some(),
                         "`{}` on rows is a penalty of adapters, and all values are trained", term.name;
                         help: "train with `lora`, or measure the component"
                     );
@@ -190,7 +195,7 @@ impl<'a> Training<'a> {
         let first_loss = match objective.loss {
             Loss::Sft => {
                 let rows: Vec<&Example> = outcome.units.iter().map(|unit| unit.row).take(FIRST_ROWS).collect();
-                mean_loss_with(start, &laid_out, &rows)
+                mean_loss_with(start, &laid_out, &rows, &[])
             }
             _ => outcome.mean(start, &laid_out, origin, FIRST_ROWS),
         };
@@ -319,6 +324,11 @@ impl<'a> Training<'a> {
                 (Penalty::Distance, _) => {
                     reading.value = self.model.distance(term.coefficient, acts.then_some(whole));
                     reading.gradient_norm = 2.0 * term.coefficient.abs() * reading.value.sqrt();
+                }
+                (Penalty::Ewc { fisher }, _) => {
+                    let gradient = acts.then_some(whole.as_mut_slice());
+                    (reading.value, reading.gradient_norm) =
+                        self.model.weighed_distance(fisher, term.coefficient, gradient);
                 }
                 (Penalty::Rows { .. }, Some(Rows { source, cycle })) => {
                     let batches = cycle.take(self.options.accumulate);

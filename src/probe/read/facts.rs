@@ -1,13 +1,11 @@
 //! What is known of a matrix once every value was seen: counts, moments, identity, equal rows.
 
-use std::collections::HashMap;
-
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::dense::Compact;
 use crate::data::digest::Digest;
-use crate::error::{Result, bail};
+use crate::error::{Result, bail, ensure};
 use crate::probe::matrix::{Matrix, Values};
 
 /// What a matrix of activations is like. Equal numbers have equal facts, however their file stored them.
@@ -81,51 +79,134 @@ pub struct Measured {
 /// # Errors
 /// NaN or an infinity, with its row and column; values whose squares are too large to be added up.
 pub fn measure(name: &str, matrix: &Matrix) -> Result<Measured> {
-    let (rows, columns) = (matrix.rows(), matrix.columns());
+    let columns = matrix.columns();
     let looks = match matrix.values() {
         Values::Dense32(all) => look_at_dense(all, columns),
         Values::Dense64(all) => look_at_dense(all, columns),
         Values::Sparse32(all) => look_at_sparse(&all.starts, &all.columns, &all.values),
         Values::Sparse64(all) => look_at_sparse(&all.starts, &all.columns, &all.values),
     };
-    if let Some((row, (column, value))) = looks.iter().enumerate().find_map(|(row, look)| Some((row, look.bad?))) {
+    let moments = find_moments(matrix);
+    let constant = count_constant(matrix, &moments);
+    let mut tally = Tally::new();
+    looks.into_iter().for_each(|look| tally.add(look));
+    summarize(name, tally, moments, constant)
+}
+
+/// Facts of rows that are seen one by one, never together: the same as [`measure`] finds of all of them at once. What
+/// it keeps of a row is its digest.
+pub struct Measuring {
+    tally: Tally,
+    moments: Vec<Moment>,
+    first: Vec<f32>,
+    /// Columns that have had one value so far.
+    constant: Vec<bool>,
+    compact: Compact<f32>,
+    buffer: Vec<u8>,
+}
+
+impl Measuring {
+    /// Before the first row of so many columns.
+    pub fn new(columns: usize) -> Self {
+        Measuring {
+            tally: Tally::new(),
+            moments: vec![Moment::default(); columns],
+            first: Vec::new(),
+            constant: vec![true; columns],
+            compact: Compact::new(columns),
+            buffer: Vec::new(),
+        }
+    }
+
+    /// Looks at the next row.
+    pub fn add(&mut self, row: &[f32]) {
+        if self.first.is_empty() {
+            self.first = row.to_vec();
+        }
+        self.moments.iter_mut().zip(row).for_each(|(moment, value)| moment.add(f64::from(*value)));
+        let same = self.first.iter().zip(row).map(|(first, value)| first == value);
+        self.constant.iter_mut().zip(same).for_each(|(constant, same)| *constant &= same);
+        let (columns, values) = self.compact.row(row);
+        self.tally.add(look(columns, values, &mut self.buffer));
+    }
+
+    /// What was found. `name` is what errors call the rows, quoted.
+    ///
+    /// # Errors
+    /// As those of [`measure`], and no rows.
+    pub fn finish(self, name: &str) -> Result<Facts> {
+        ensure!(!self.tally.digests.is_empty(), "{name} has no rows");
+        let constant = self.constant.iter().filter(|constant| **constant).count();
+        Ok(summarize(name, self.tally, self.moments, constant)?.facts)
+    }
+}
+
+/// What the rows are like together.
+struct Tally {
+    digests: Vec<Digest>,
+    active: usize,
+    least: usize,
+    most: usize,
+    negative: usize,
+    bf16: bool,
+    /// Row, column and value of the first that is not finite.
+    bad: Option<(usize, (usize, f64))>,
+}
+
+impl Tally {
+    fn new() -> Self {
+        Tally { digests: Vec::new(), active: 0, least: usize::MAX, most: 0, negative: 0, bf16: true, bad: None }
+    }
+
+    fn add(&mut self, look: Look) {
+        self.bad = self.bad.or(look.bad.map(|bad| (self.digests.len(), bad)));
+        self.digests.push(look.digest);
+        self.active += look.active;
+        self.least = self.least.min(look.active);
+        self.most = self.most.max(look.active);
+        self.negative += look.negative;
+        self.bf16 &= look.bf16;
+    }
+}
+
+fn summarize(name: &str, tally: Tally, moments: Vec<Moment>, columns_constant: usize) -> Result<Measured> {
+    let (rows, columns) = (tally.digests.len(), moments.len());
+    if let Some((row, (column, value))) = tally.bad {
         let what = if value.is_nan() { "NaN" } else { "infinity" };
         bail!("{name} holds {what} in row {row}, column {column}";
             help: "mend or drop the row; rows and columns are counted from 0");
     }
-    let moments = find_moments(matrix);
     if let Some(column) = moments.iter().position(|moment| !moment.squares.is_finite()) {
         bail!("{name} holds values too large to be squared in column {column}";
             help: "divide the column; columns are counted from 0");
     }
-    let non_zeros: usize = looks.iter().map(|look| look.active).sum();
     let places = rows as f64 * columns as f64;
     let mut heading = blake3::Hasher::new();
     heading.update(b"drylab activations 1\n");
     heading.update(&(rows as u64).to_le_bytes());
     heading.update(&(columns as u64).to_le_bytes());
-    looks.iter().for_each(|look| {
-        heading.update(&look.digest.0);
+    tally.digests.iter().for_each(|digest| {
+        heading.update(&digest.0);
     });
     let facts = Facts {
         rows,
         columns,
-        non_zeros,
-        density: non_zeros as f64 / places,
+        non_zeros: tally.active,
+        density: tally.active as f64 / places,
         active_per_row: Spread {
-            mean: non_zeros as f64 / rows as f64,
-            min: looks.iter().map(|look| look.active).min().unwrap_or(0),
-            max: looks.iter().map(|look| look.active).max().unwrap_or(0),
+            mean: tally.active as f64 / rows as f64,
+            min: if rows == 0 { 0 } else { tally.least },
+            max: tally.most,
         },
         mean: moments.iter().map(|moment| moment.sum).sum::<f64>() / places,
         columns_never_active: moments.iter().filter(|moment| moment.active == 0).count(),
-        columns_constant: count_constant(matrix, &moments),
-        negative_values: looks.iter().map(|look| look.negative).sum(),
-        bf16_exact: looks.iter().all(|look| look.bf16),
+        columns_constant,
+        negative_values: tally.negative,
+        bf16_exact: tally.bf16,
         digest: Digest(*heading.finalize().as_bytes()),
-        duplicate_rows: group_equal(&looks),
+        duplicate_rows: group_equal(&tally.digests),
     };
-    Ok(Measured { facts, moments, row_digests: looks.into_iter().map(|look| look.digest).collect() })
+    Ok(Measured { facts, moments, row_digests: tally.digests })
 }
 
 /// What one row is like.
@@ -261,10 +342,11 @@ fn count_constant(matrix: &Matrix, moments: &[Moment]) -> usize {
 }
 
 /// Rows of equal digests: with 256 bits these are rows of equal values.
-fn group_equal(looks: &[Look]) -> Vec<Vec<usize>> {
-    let mut groups: HashMap<Digest, Vec<usize>> = HashMap::new();
-    looks.iter().enumerate().for_each(|(row, look)| groups.entry(look.digest).or_default().push(row));
-    let mut groups: Vec<_> = groups.into_values().filter(|group| group.len() > 1).collect();
+fn group_equal(digests: &[Digest]) -> Vec<Vec<usize>> {
+    let mut order: Vec<usize> = (0..digests.len()).collect();
+    order.sort_unstable_by_key(|row| (digests[*row].0, *row));
+    let same = order.chunk_by(|a, b| digests[*a] == digests[*b]);
+    let mut groups: Vec<Vec<usize>> = same.filter(|group| group.len() > 1).map(<[usize]>::to_vec).collect();
     groups.sort();
     groups
 }

@@ -20,7 +20,7 @@ use crate::data::digest::Digest;
 use crate::error::{Result, bail, ensure, nearest};
 use crate::probe::matrix::Matrix;
 
-pub use facts::{Facts, Measured, Moment, Spread, measure};
+pub use facts::{Facts, Measured, Measuring, Moment, Spread, measure};
 pub use labels::{LabelTable, Labels, check_length, read_labels};
 pub use texts::{Text, read_texts};
 

@@ -313,6 +313,9 @@ proptest! {
         let dense = measure("`x`", &Matrix::new(rows, columns, Values::Dense32(values.clone())).unwrap()).unwrap();
         prop_assert_eq!(&dense.facts, &sparse.facts);
         prop_assert_eq!((&dense.moments, &dense.row_digests), (&sparse.moments, &sparse.row_digests));
+        let mut one_by_one = Measuring::new(columns);
+        values.chunks(columns).for_each(|row| one_by_one.add(row));
+        prop_assert_eq!(&one_by_one.finish("`x`").unwrap(), &dense.facts);
         for (column_major, wide) in [(false, false), (true, false), (true, true)] {
             let file = npy_file(columns, &values, column_major, wide);
             let read = read_activations("x.npy", &file, &Options::default()).unwrap();

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::representation_constraint::{self, Constraint};
 use super::stream::StreamEdit;
-use super::{dpo, kl, likelihood, npo, sft, unlikelihood};
+use super::{dpo, kl, likelihood, npo, sft, simnpo, unlikelihood};
 use crate::ensure;
 use crate::error::{Error, Result};
 use crate::model::chat::Example;
@@ -30,6 +30,13 @@ pub enum Loss {
     Npo {
         /// How soon a row that has become unlikely is left alone.
         beta: f64,
+    },
+    /// Negative preference optimisation without a reference, the mean over rows.
+    Simnpo {
+        /// How soon a row that has become unlikely is left alone.
+        beta: f64,
+        /// Added to the preference: above 0, a row is pushed further.
+        margin: f64,
     },
     /// Direct preference optimisation, the mean over pairs.
     Dpo {
@@ -92,6 +99,7 @@ impl Loss {
             Loss::Sft => "sft",
             Loss::Unlikelihood => "unlikelihood",
             Loss::Npo { .. } => "npo",
+            Loss::Simnpo { .. } => "simnpo",
             Loss::Dpo { .. } => "dpo",
             Loss::Kl { .. } => "kl",
             Loss::Representation { .. } => "representation_constraint",
@@ -100,7 +108,7 @@ impl Loss {
 
     /// Whether it compares with the weights at the start.
     pub fn needs_start(self) -> bool {
-        !matches!(self, Loss::Sft | Loss::Unlikelihood)
+        !matches!(self, Loss::Sft | Loss::Unlikelihood | Loss::Simnpo { .. })
     }
 
     /// Refuses numbers that are out of range.
@@ -113,9 +121,12 @@ impl Loss {
                 help: "count the states after the blocks from 1"
             );
         }
-        if let Loss::Npo { beta } | Loss::Dpo { beta, .. } = self {
+        if let Loss::Npo { beta } | Loss::Simnpo { beta, .. } | Loss::Dpo { beta, .. } = self {
             let holds = beta.is_finite() && beta > 0.0;
             ensure!(holds, "`beta` of `{}` is {beta}, it is above 0", self.name());
+        }
+        if let Loss::Simnpo { margin, .. } = self {
+            ensure!(margin.is_finite(), "`margin` of `simnpo` is {margin}");
         }
         Ok(())
     }
@@ -129,7 +140,7 @@ impl Loss {
             Loss::Sft | Loss::Unlikelihood | Loss::Kl { .. } | Loss::Representation { .. } => {
                 sft::loss_weight(unit.row)
             }
-            Loss::Npo { .. } | Loss::Dpo { .. } => f64::from(unit.row.weight.abs()),
+            Loss::Npo { .. } | Loss::Simnpo { .. } | Loss::Dpo { .. } => f64::from(unit.row.weight.abs()),
         }
     }
 }
@@ -212,6 +223,9 @@ impl<'a> Source<'a> {
             Loss::Unlikelihood => by_likelihood(gradient, &unlikelihood::weigh),
             Loss::Npo { beta } => {
                 by_likelihood(gradient, &|unit, found, targets| npo::weigh(beta, unit, found, targets))
+            }
+            Loss::Simnpo { beta, margin } => {
+                by_likelihood(gradient, &|_, found, targets| simnpo::weigh(beta, margin, found, targets))
             }
             Loss::Dpo { beta, length_normalised } => by_likelihood(gradient, &|unit, found, targets| {
                 dpo::weigh(beta, length_normalised, unit, found, targets)

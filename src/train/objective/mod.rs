@@ -5,7 +5,9 @@
 
 pub mod concept_ablation;
 pub mod direction;
+pub mod directional_penalty;
 pub mod dpo;
+pub mod ewc;
 pub mod grad_project;
 pub mod kl;
 pub mod l2_start;
@@ -18,6 +20,7 @@ pub mod preventative_steering;
 pub mod representation_constraint;
 pub mod safe_lora;
 pub mod sft;
+pub mod simnpo;
 pub mod steering_gradient;
 pub mod steering_weights;
 pub mod stream;
@@ -71,6 +74,11 @@ pub enum Penalty {
     },
     /// Squared distance of all values from the start.
     Distance,
+    /// The same, half of it, with a weight for each value.
+    Ewc {
+        /// How much rows depend on each of the weights.
+        fisher: Vec<f32>,
+    },
     /// What the change of the trained values has in common with a direction.
     Overlap {
         /// The direction, a vector of what is trained.

@@ -17,6 +17,8 @@ pub enum Overlap {
     /// As the published trigger experiments have it: sum of the sizes of the entries of A Sᵀ, for every adapter's first
     /// factor A and its part S of the direction. The second factor is ignored, and so is the direction's unit.
     Rows,
+    /// Minus the sum of those entries themselves: not a penalty on overlap but a pull towards it, without bound.
+    Directional,
 }
 
 /// `coefficient` times the overlap with `plane`, a vector of what is trained.
@@ -49,8 +51,10 @@ pub(crate) fn overlap(
         let gradient = gradient.as_deref_mut().map(|gradient| &mut gradient[range.clone()]);
         total += match overlap {
             Overlap::Component => component(now, &values.first[range], plane, coefficient, gradient),
-            Overlap::Rows if tensor.name.contains("lora_A") => rows(now, plane, &tensor.shape, coefficient, gradient),
-            Overlap::Rows => 0.0,
+            Overlap::Rows | Overlap::Directional if tensor.name.contains("lora_A") => {
+                rows(now, plane, &tensor.shape, overlap, coefficient, gradient)
+            }
+            Overlap::Rows | Overlap::Directional => 0.0,
         };
     }
     total
@@ -69,15 +73,27 @@ fn component(now: &[f32], first: &[f32], plane: &[f32], coefficient: f64, gradie
     along * along
 }
 
-fn rows(now: &[f32], plane: &[f32], shape: &[usize], coefficient: f64, gradient: Option<&mut [f32]>) -> f64 {
+fn rows(
+    now: &[f32],
+    plane: &[f32],
+    shape: &[usize],
+    overlap: Overlap,
+    coefficient: f64,
+    gradient: Option<&mut [f32]>,
+) -> f64 {
     let (rank, inputs) = (shape[0], shape[1]);
     let mut products = vec![0f32; rank * rank];
     let (a, s) = (View::rows(now, inputs), View::rows(plane, inputs));
     multiply(&mut products, rank, a, s.transposed(), [rank, inputs, rank], false);
-    let total = products.iter().map(|product| f64::from(product.abs())).sum();
+    // Each entry counts its slope times itself: 1 or -1, whichever makes it positive; or -1.
+    let slope = |product: f32| match overlap {
+        Overlap::Directional => -1.0,
+        _ if product == 0.0 => 0.0,
+        _ => product.signum(),
+    };
+    let total = products.iter().map(|product| f64::from(slope(*product) * product)).sum();
     if let Some(gradient) = gradient {
-        let sign = |product: f32| if product == 0.0 { 0.0 } else { coefficient as f32 * product.signum() };
-        products.iter_mut().for_each(|product| *product = sign(*product));
+        products.iter_mut().for_each(|product| *product = coefficient as f32 * slope(*product));
         multiply(gradient, inputs, View::rows(&products, rank), s, [rank, rank, inputs], true);
     }
     total
@@ -97,13 +113,13 @@ mod tests {
             NamedTensor { name: "x.lora_A.weight".to_string(), shape: vec![3, 20], range: 0..60 },
             NamedTensor { name: "x.lora_B.weight".to_string(), shape: vec![30, 3], range: 60..150 },
         ];
-        for kind in [Overlap::Component, Overlap::Rows] {
+        for kind in [Overlap::Component, Overlap::Rows, Overlap::Directional] {
             let run = |now: &[f32], gradient: Option<&mut [f32]>| {
                 overlap(Values { now, first: &first, tensors: &tensors }, &plane, kind, 1.0, gradient)
             };
             let mut gradient = vec![0.0; 150];
             let value = run(&now, Some(&mut gradient));
-            assert!(value > 0.0 && value == run(&now, None));
+            assert!(value != 0.0 && (value > 0.0 || kind == Overlap::Directional) && value == run(&now, None));
             let at = |step: f64| {
                 let mut moved = now.clone();
                 add_multiple(&mut moved, step, &direction);

@@ -29,16 +29,21 @@ pub fn tokens(example: &Example) -> usize {
 
 /// Mean loss over the tokens that carry loss, weighted by row; NaN when there is none.
 pub fn mean_loss(weights: &Weights, examples: &[&Example]) -> f64 {
-    mean_loss_with(weights, &Prepared::for_batches(weights), examples)
+    mean_loss_edited(weights, examples, &[])
 }
 
-/// [`mean_loss`] with weights that are laid out already.
-pub fn mean_loss_with(weights: &Weights, prepared: &Prepared, examples: &[&Example]) -> f64 {
+/// [`mean_loss`] with changes of the residual stream.
+pub fn mean_loss_edited(weights: &Weights, examples: &[&Example], edits: &[StreamEdit]) -> f64 {
+    mean_loss_with(weights, &Prepared::for_batches(weights), examples, edits)
+}
+
+/// [`mean_loss_edited`] with weights that are laid out already.
+pub fn mean_loss_with(weights: &Weights, prepared: &Prepared, examples: &[&Example], edits: &[StreamEdit]) -> f64 {
     let mut worker = Worker::default();
     let total: f64 = examples.iter().map(|example| loss_weight(example)).sum();
     let lengths: Vec<usize> = examples.iter().map(|example| tokens(example)).collect();
     let loss = |rows: Range<usize>| {
-        run(&mut worker, weights, prepared, examples[rows].iter().copied(), &[], 1.0 / total, None)
+        run(&mut worker, weights, prepared, examples[rows].iter().copied(), edits, 1.0 / total, None)
     };
     runs(&lengths).into_iter().map(loss).sum::<f64>() / if total > 0.0 { 1.0 } else { 0.0 }
 }

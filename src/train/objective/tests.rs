@@ -4,7 +4,9 @@ use std::slice::from_ref;
 
 use super::concept_ablation::concept_ablation;
 use super::direction::{add_multiple, dot, norm};
+use super::directional_penalty::directional_penalty;
 use super::dpo::dpo;
+use super::ewc::{ewc, fisher};
 use super::grad_project::{Projection, Scope, When, grad_project, grad_project_on};
 use super::kl::kl;
 use super::l2_start::l2_start;
@@ -14,6 +16,7 @@ use super::orth_penalty::{Overlap, orth_penalty};
 use super::positive_negative::{Unlearning, positive_negative};
 use super::preventative_steering::preventative_steering;
 use super::representation_constraint::representation_constraint;
+use super::simnpo::simnpo;
 use super::steering_gradient::{Steering, steering_gradient};
 use super::unlikelihood::unlikelihood;
 use super::*;
@@ -59,6 +62,8 @@ fn losses() -> Vec<Loss> {
         Loss::Unlikelihood,
         Loss::Npo { beta: 0.1 },
         Loss::Npo { beta: 1.0 },
+        Loss::Simnpo { beta: 0.3, margin: 0.0 },
+        Loss::Simnpo { beta: 0.7, margin: 1.5 },
         Loss::Dpo { beta: 0.3, length_normalised: false },
         Loss::Dpo { beta: 0.3, length_normalised: true },
         Loss::Kl { direction: Direction::Forward },
@@ -117,7 +122,7 @@ fn gradients_are_those_of_the_losses() {
 #[test]
 fn distances_from_the_start_are_nothing_there_and_something_after_it() {
     let (start, moved) = start();
-    for loss in &losses()[6..] {
+    for loss in &losses()[8..] {
         let (value, gradient) = evaluate(*loss, &start, &start, &rows(6, 1), &[]);
         assert!(value == 0.0 && gradient.iter().all(|value| *value == 0.0), "{loss:?}");
         assert!(evaluate(*loss, &start, &moved, &rows(6, 1), &[]).0 > 1e-4, "{loss:?}");
@@ -169,11 +174,14 @@ fn a_coefficient_of_zero_is_plain_fine_tuning_bit_for_bit() {
             unlikelihood(proxy.clone(), 0.0),
             representation_constraint(proxy.clone(), 1, 0, true, 0.0),
             l2_start(0.0),
+            simnpo(proxy.clone(), 2.5, 0.0, 0.0),
+            ewc(fisher(&start, &proxy, 1, &mut || Ok(())).unwrap(), 0.0),
             orth_penalty(vec![1.0; values], Overlap::Component, 0.0),
         ];
         terms.extend(positive_negative(proxy.clone(), 0.0, rejected.clone(), 0.0, Unlearning::Ascent));
         if method != Method::Full {
             terms.push(orth_penalty(vec![1.0; values], Overlap::Rows, 0.0));
+            terms.push(directional_penalty(vec![1.0; values], 0.0));
         }
         let projection = Projection { strength: 0.0, ..Projection::default() };
         let objective = Objective::sft()
@@ -214,6 +222,8 @@ fn terms_push_where_they_should() {
         let objective = Objective::sft().with(positive_negative(vec![], 1.0, proxy.clone(), 0.3, unlearning));
         assert!(forgets(&objective) > forgotten + 0.2, "{unlearning:?}: {} {forgotten}", forgets(&objective));
     }
+    let simnpo = Objective::sft().with([simnpo(proxy.clone(), 2.5, 0.0, 3.0)]);
+    assert!(forgets(&simnpo) > forgotten + 0.2, "simnpo: {} {forgotten}", forgets(&simnpo));
     let trained = after(Objective::sft().with(positive_negative(proxy.clone(), 1.0, vec![], 1.0, Unlearning::Ascent)));
     assert!(surprise(&trained, &proxy) < surprise(&plain, &proxy) - 0.2);
     for length_normalised in [false, true] {
@@ -228,6 +238,10 @@ fn terms_push_where_they_should() {
     assert!(drift(&held) < 0.5 * drift(&plain), "{} {}", drift(&held), drift(&plain));
     let length = |weights: &Weights| l2_start::distance(&weights.values, &start.values, 1.0, None);
     assert!(length(&after(Objective::sft().with([l2_start(3.0)]))) < 0.8 * length(&plain));
+    let information = fisher(&start, &proxy, 1, &mut || Ok(())).unwrap();
+    let weighed = |weights: &Weights| super::ewc::distance(&weights.values, &start.values, &information, 1.0, None).0;
+    let held = after(Objective::sft().with([ewc(information.clone(), 100.0)]));
+    assert!(weighed(&held) < 0.5 * weighed(&plain), "{} {}", weighed(&held), weighed(&plain));
     let pairs =
         Objective { rejected: rejected.clone(), ..Objective::of(Loss::Dpo { beta: 0.5, length_normalised: false }) };
     let trained = run(&start, &proxy, &pairs, &options);
@@ -348,9 +362,15 @@ fn accumulated_batches_are_one_large_batch() {
 fn a_training_that_was_stopped_goes_on_to_the_same_bytes() {
     let (start, _) = start();
     let (outcome, proxy) = (rows(20, 1), rows(7, 2));
+    let information = fisher(&start, &proxy, 1, &mut || Ok(())).unwrap();
     let objective = || {
         Objective::sft()
-            .with([kl(proxy.clone(), Direction::Forward, 1.0), npo(rows(5, 3), 0.1, 0.5), l2_start(0.1)])
+            .with([
+                kl(proxy.clone(), Direction::Forward, 1.0),
+                npo(rows(5, 3), 0.1, 0.5),
+                simnpo(rows(5, 3), 2.5, 0.0, 0.5),
+            ])
+            .with([l2_start(0.1), ewc(information.clone(), 3.0)])
             .changing(grad_project(rows(6, 4), true, Projection { when: When::Conflict, ..Projection::default() }))
     };
     for (method, dropout) in [(Method::Full, 0.0), (LORA, 0.3)] {
@@ -387,6 +407,13 @@ fn a_training_that_was_stopped_goes_on_to_the_same_bytes() {
             assert_eq!((resumed.tokens, &resumed.curve, &resumed.terms), (whole.tokens, &whole.curve, &whole.terms));
             let other = Options { seed: 5, ..options.clone() };
             let mut training = Training::new(&start, &outcome, &objective, &other).unwrap();
+            assert!(
+                training.resume(State::from_bytes(&kept).unwrap()).unwrap_err().message.contains("another training")
+            );
+            let mut other = objective.clone();
+            let ewc = other.terms.iter_mut().find(|term| term.name == "ewc").unwrap();
+            ewc.penalty = Penalty::Ewc { fisher: vec![1.0; start.values.len()] };
+            let mut training = Training::new(&start, &outcome, &other, &options).unwrap();
             assert!(
                 training.resume(State::from_bytes(&kept).unwrap()).unwrap_err().message.contains("another training")
             );
