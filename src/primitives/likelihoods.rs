@@ -88,7 +88,7 @@ pub fn handle_type() -> HandleType {
 #[derive(Clone, Serialize, Deserialize, JsonSchema, Default)]
 #[serde(default, deny_unknown_fields)]
 struct Options {
-    /// Beginnings of answers, none the beginning of another; told is how probable it is that an answer begins with one of them.
+    /// Beginnings of answers, none of them the beginning of another, whose probabilities are summed.
     prefixes: Vec<String>,
     /// Rows of each set at most, from the first; all when left out.
     most: Option<usize>,

@@ -131,6 +131,6 @@ mod tests {
         let method = Method::Lora { rank: 2, alpha: 4.0 };
         let lora = of(Options { method, ..Options::default() });
         assert!(lora.gradients < values && lora.moments < values, "{lora:?}");
-        assert!(lora.total() < small.total() && lora.saving > 0, "{lora:?}");
+        assert!(lora.total() < small.total(), "{lora:?}");
     }
 }
