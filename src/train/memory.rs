@@ -123,7 +123,7 @@ mod tests {
         assert!(small.weights > 8 * values && small.weights < 12 * values);
         let large = of(Options { batch_tokens: 8192, ..Options::default() });
         assert_eq!(large.gradients, 8 * 4 * values);
-        assert!(large.activations > small.activations && large.saving == 0);
+        assert!(large.activations >= small.activations && large.saving == 0);
         let method = Method::Lora { rank: 2, alpha: 4.0 };
         let lora = of(Options { method, ..Options::default() });
         assert!(lora.gradients < values && lora.moments < values, "{lora:?}");
