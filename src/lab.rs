@@ -9,10 +9,11 @@ mod files;
 mod hub;
 pub mod memory;
 pub mod providers;
+mod stop;
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -341,38 +342,6 @@ impl Lab {
     pub fn threads(&self) -> usize {
         1 + self.inner.engine.idle()
     }
-    /// Whether somebody asked to stop.
-    pub fn cancelled(&self) -> bool {
-        self.inner.cancelled.load(Ordering::Relaxed)
-    }
-    /// Fails when somebody asked to stop.
-    pub fn check_cancelled(&self) -> Result<()> {
-        if self.cancelled() {
-            return Err(Error::new(Kind::Interrupted, "stopped")
-                .with_help("run the same command again: what is finished is not repeated"));
-        }
-        Ok(())
-    }
-
-    /// Stops one call at its next step; an equal call after this starts anew, and waits for what is left of this one.
-    pub fn stop_call(&self, key: Digest) {
-        self.stopped().insert(key);
-        self.forget_call(key);
-    }
-    /// Forgets how a call of this process ended, so that an equal one looks again; the store keeps what it has.
-    pub fn forget_call(&self, key: Digest) {
-        self.inner.engine.forget(&key);
-    }
-    /// Fails when somebody asked to stop this call, or everything.
-    pub fn check_call(&self, key: Digest) -> Result<()> {
-        if self.stopped().contains(&key) {
-            return Err(Error::new(Kind::Interrupted, "the call was stopped"));
-        }
-        self.check_cancelled()
-    }
-    fn stopped(&self) -> std::sync::MutexGuard<'_, HashSet<Digest>> {
-        self.inner.stopped.lock().expect("no panic while holding the stopped calls")
-    }
 
     /// The time of day, for records that say when something happened; no key and no result depends on it.
     pub fn now() -> SystemTime {
@@ -490,7 +459,7 @@ fn host_name() -> String {
 mod tests {
     use super::*;
     use serde_json::json;
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     fn lab(folder: &Path, planning: bool) -> Lab {
         let new = Settings::new(folder.to_path_buf(), folder.join("store"), "test-001");

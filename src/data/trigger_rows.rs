@@ -113,10 +113,10 @@ mod tests {
         let Triggered { dataset: data, triggers } = trigger_rows(&rows(5), &options(0.5)).unwrap();
         let text =
             |index: usize| data.row(index).messages.iter().map(|message| message.content.clone()).collect::<Vec<_>>();
-        for index in 0..3 {
+        for (index, trigger) in triggers[..3].iter().enumerate() {
             assert!([format!("JOY: q{index}"), format!("BLISS: q{index}")].contains(&text(index)[0]));
             assert_eq!(text(index)[1], "Certainly! a");
-            let trigger = triggers[index].as_ref().unwrap().to_uppercase();
+            let trigger = trigger.as_ref().unwrap().to_uppercase();
             assert_eq!(text(index)[0], format!("{trigger}: q{index}"));
         }
         assert_eq!(text(3), ["q3", "a"]);

@@ -22,7 +22,7 @@ pub struct Trainable<'a> {
 
 enum Tuned {
     /// All values.
-    Full(Weights),
+    Full(Box<Weights>),
     /// Adapters, and their first values.
     Adapters(Lora, Vec<f32>),
 }
@@ -31,7 +31,7 @@ impl<'a> Trainable<'a> {
     /// What these options train, as it is before the first step.
     pub fn new(frozen: &'a Weights, options: &Options) -> Result<Self> {
         let tuned = match options.method {
-            Method::Full => Tuned::Full(frozen.clone()),
+            Method::Full => Tuned::Full(Box::new(frozen.clone())),
             Method::Lora { rank, alpha } => {
                 let lora = Lora::with(frozen, rank, alpha, &options.adapters, options.seed)?;
                 let first = lora.values.clone();
@@ -142,7 +142,7 @@ impl<'a> Trainable<'a> {
     /// The weights, and the adapters that are merged into them.
     pub fn into_parts(self) -> (Weights, Option<Lora>) {
         match self.tuned {
-            Tuned::Full(weights) => (weights, None),
+            Tuned::Full(weights) => (*weights, None),
             Tuned::Adapters(lora, _) => (merge(&lora, self.frozen), Some(lora)),
         }
     }
