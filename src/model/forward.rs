@@ -49,8 +49,8 @@ impl Prepared {
         Self::with(weights, true)
     }
 
-    /// Lays out these weights for passes over many tokens at a time: large ones are not copied, since each pass can lay
-    /// out what it needs in a twentieth of its time.
+    /// Lays out these weights for passes over many tokens at a time: large ones are not copied, and every pass lays out
+    /// each part of a matrix as it comes to it, which many tokens share.
     pub fn for_batches(weights: &Weights) -> Self {
         Self::with(weights, weights.values.len() <= COPIED_VALUES)
     }

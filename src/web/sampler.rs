@@ -93,9 +93,11 @@ impl Sampler {
         let (prompts, answers): (Vec<_>, Vec<_>) =
             batch.into_iter().map(|request| (request.prompts, request.answer)).unzip();
         let prompts = prompts.concat();
+        // This server's turns are its own: the cores are shared by the requests that are sampled side by side.
+        let threads = 1 + self.turns.available_permits();
         let work = move || {
             let weights = served.model.weights(&lab)?;
-            sample_shared(&weights, &prompts, &options, &[], lab.threads(), &|| lab.cancelled())
+            sample_shared(&weights, &prompts, &options, &[], threads, &|| lab.cancelled())
         };
         let outcome = tokio::task::spawn_blocking(work).await;
         drop(turn);
