@@ -41,8 +41,8 @@ fn gradient(weights: &Weights, expected: &Value) -> (f64, Vec<f32>) {
         Example { ids, loss_mask, weight: 1.0 }
     };
     let examples: Vec<Example> = rows(expected).into_iter().map(example).collect();
-    let mut objective = Sft::new(weights, 1);
-    let (loss, gradient) = objective.gradient(weights, &examples.iter().collect::<Vec<_>>());
+    let mut objective = Sft::new(weights, 1).unwrap();
+    let (loss, gradient) = objective.gradient(weights, &examples.iter().collect::<Vec<_>>()).unwrap();
     (loss, gradient.to_vec())
 }
 
@@ -63,11 +63,11 @@ fn logits_and_states_are_those_of_transformers() {
         let (config, rows) = (&weights.config, rows(&expected));
         let mut batch = Batch::default();
         rows.iter().for_each(|ids| batch.push(ids, ids.len().saturating_sub(2)..ids.len()));
-        let prepared = forward::Prepared::new(&weights);
+        let prepared = forward::Prepared::new(&weights).unwrap();
         let mut activations = forward::Activations::default();
-        forward::forward(&weights, &prepared, &batch, &mut activations);
+        forward::forward(&weights, &prepared, &batch, &mut activations).unwrap();
         let mut logits = Vec::new();
-        head::logits(&weights, &prepared, activations.hidden(), &mut logits);
+        head::logits(&weights, &prepared, activations.hidden(), &mut logits).unwrap();
         let told: Vec<f32> = expected["logits"]
             .as_array()
             .unwrap()
@@ -81,7 +81,7 @@ fn logits_and_states_are_those_of_transformers() {
         for (row, states) in expected["hidden"].as_array().unwrap().iter().enumerate() {
             for (state, told) in states.as_array().unwrap().iter().enumerate() {
                 let last = batch.bounds[row + 1] - 1;
-                let found = &activations.state(state)[last * config.width..][..config.width];
+                let found = &activations.state(state).unwrap()[last * config.width..][..config.width];
                 assert!(error(found, &floats(told)) < 1e-4 * size(found).max(1.0), "{name}: state {state}");
             }
         }

@@ -42,8 +42,8 @@ fn loss_and_gradient_are_those_of_transformers() {
     let ids = ids(&file);
     let loss_mask = (0..ids.len()).map(|position| position >= 5).collect();
     let example = Example { ids, loss_mask, weight: 1.0 };
-    let mut objective = Sft::new(&weights, 1);
-    let (loss, gradient) = objective.gradient(&weights, &[&example]);
+    let mut objective = Sft::new(&weights, 1).unwrap();
+    let (loss, gradient) = objective.gradient(&weights, &[&example]).unwrap();
     assert!((loss as f32 / floats(&file, "loss")[0] - 1.0).abs() < 1e-5);
     for tensor in weights.tensors() {
         let expected = floats(&file, &format!("gradient.{}", tensor.name));
@@ -60,11 +60,11 @@ fn logits_are_those_of_transformers() {
     let ids = ids(&file);
     let mut batch = Batch::default();
     batch.push(&ids, 0..ids.len());
-    let prepared = forward::Prepared::new(&weights);
+    let prepared = forward::Prepared::new(&weights).unwrap();
     let mut activations = forward::Activations::default();
-    forward::forward(&weights, &prepared, &batch, &mut activations);
+    forward::forward(&weights, &prepared, &batch, &mut activations).unwrap();
     let mut logits = Vec::new();
-    head::logits(&weights, &prepared, activations.hidden(), &mut logits);
+    head::logits(&weights, &prepared, activations.hidden(), &mut logits).unwrap();
     assert!(error(&logits, &floats(&file, "logits")) < 1e-4);
 }
 

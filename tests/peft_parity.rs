@@ -55,13 +55,13 @@ fn three_steps_are_those_of_peft() {
     let mut lora = adapters(&base, "before");
     let options = AdamOptions { beta1: 0.9, beta2: 0.98, epsilon: 1e-8, weight_decay: 0.0, clip: 0.5 };
     let mut adam = Adam::new(options, vec![(0..lora.values.len(), true)], 1);
-    let mut passes = Passes::new(&base, Some(lora.beside(&base)), 1);
+    let mut passes = Passes::new(&base, Some(lora.beside(&base)), 1).unwrap();
     let source = Source::new(Loss::Sft, &rows, &[], None).unwrap();
     let all: Vec<usize> = (0..source.units.len()).collect();
     let amount = source.amount(std::slice::from_ref(&all));
     for wanted in losses {
         passes.update_adapters(&lora.values);
-        let loss = source.run(&mut passes, &base, None, &all, amount, true);
+        let loss = source.run(&mut passes, &base, None, &all, amount, true).unwrap();
         assert!((loss - wanted).abs() < 1e-5, "{loss} {wanted}");
         adam.step(&mut lora.values, passes.gradient(), 1e-2);
     }
@@ -77,11 +77,11 @@ fn logits_are_those_of_peft() {
     let (rows, _, wanted) = expected();
     let (lora, mut merged) = (adapters(&base, "after"), base.clone());
     lora.merge(&base, &mut merged);
-    let prepared = Prepared::new(&merged);
+    let prepared = Prepared::new(&merged).unwrap();
     let (mut batch, mut activations, mut logits) = (Batch::default(), Activations::default(), Vec::new());
     batch.push(&rows[0].ids, 0..rows[0].ids.len());
-    forward(&merged, &prepared, &batch, &mut activations);
-    head::logits(&merged, &prepared, activations.hidden(), &mut logits);
+    forward(&merged, &prepared, &batch, &mut activations).unwrap();
+    head::logits(&merged, &prepared, activations.hidden(), &mut logits).unwrap();
     assert_eq!(logits.len(), wanted.len());
     for (found, wanted) in logits.iter().zip(wanted) {
         assert!((f64::from(*found) - wanted).abs() < 1e-4, "{found} {wanted}");

@@ -10,6 +10,7 @@ use super::forward::{Activations, LayerActivations, Prepared, block_forward, tak
 use super::kernels::{View, add, multiply, rms_norm_backward};
 use super::tap::{Taps, edit_backward};
 use super::weights::Weights;
+use crate::error::Result;
 
 /// Buffers of the backward pass, named for what they hold the gradient of; they grow to the largest batch and stay.
 #[derive(Default)]
@@ -44,8 +45,8 @@ pub fn backward(
     d_hidden: &[f32],
     scratch: &mut Scratch,
     gradient: &mut [f32],
-) {
-    backward_tapped(weights, prepared, batch, activations, d_hidden, Taps::default(), scratch, gradient);
+) -> Result<()> {
+    backward_tapped(weights, prepared, batch, activations, d_hidden, Taps::default(), scratch, gradient)
 }
 
 /// [`backward`] of [`forward_edited`](super::forward::forward_edited), with gradients that enter on the way.
@@ -58,7 +59,7 @@ pub fn backward_tapped(
     taps: Taps,
     scratch: &mut Scratch,
     gradient: &mut [f32],
-) {
+) -> Result<()> {
     let Weights { config, layout, .. } = weights;
     let (width, feed_forward) = (config.width, config.feed_forward);
     let (query_width, key_value, rows) = (config.query_width(), 2 * config.key_width(), batch.ids.len());
@@ -137,7 +138,7 @@ pub fn backward_tapped(
         tap(taps, index, batch, false, stream, width);
     }
     if frozen {
-        return;
+        return Ok(());
     }
     let (d_embedding, scale) = (&mut gradient[layout.embedding.clone()], config.embedding_scale());
     for (id, d) in batch.ids.iter().zip(scratch.stream.chunks_exact_mut(width)) {
@@ -146,6 +147,7 @@ pub fn backward_tapped(
         }
         add(&mut d_embedding[*id as usize * width..][..width], d);
     }
+    Ok(())
 }
 
 /// Computes again what the forward pass computed of a block and did not keep.

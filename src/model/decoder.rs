@@ -192,18 +192,20 @@ mod tests {
         let mut batch = Batch::default();
         rows.iter().for_each(|(ids, targets)| batch.push(ids, targets.iter().map(|target| target.0)));
         let targets: Vec<Target> = rows.iter().flat_map(|(_, targets)| targets.iter().map(|target| target.1)).collect();
-        let prepared = Prepared::new(weights);
+        let prepared = Prepared::new(weights).unwrap();
         let mut activations = Activations::default();
         let (mut scratch, mut head) = (Scratch::default(), Head::default());
         let mut result = (Vec::new(), 0.0, Vec::new());
         // The second pass finds buffers that are in use already.
         for _ in 0..2 {
             let mut gradient = vec![0.0; weights.values.len()];
-            forward(weights, &prepared, &batch, &mut activations);
-            let loss = head::loss(weights, &prepared, activations.hidden(), &targets, &mut head, Some(&mut gradient));
-            backward(weights, &prepared, &batch, &mut activations, &head.d_hidden, &mut scratch, &mut gradient);
+            forward(weights, &prepared, &batch, &mut activations).unwrap();
+            let loss =
+                head::loss(weights, &prepared, activations.hidden(), &targets, &mut head, Some(&mut gradient)).unwrap();
+            backward(weights, &prepared, &batch, &mut activations, &head.d_hidden, &mut scratch, &mut gradient)
+                .unwrap();
             let mut logits = Vec::new();
-            head::logits(weights, &prepared, activations.hidden(), &mut logits);
+            head::logits(weights, &prepared, activations.hidden(), &mut logits).unwrap();
             result = (logits, loss, gradient);
         }
         result

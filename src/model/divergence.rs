@@ -6,6 +6,7 @@ use super::forward::{Prepared, take};
 use super::head::{self, Head};
 use super::kernels::{exponentials, sum};
 use super::weights::Weights;
+use crate::error::Result;
 
 /// Rows of the reference's logits at a time.
 const ROWS: usize = 64;
@@ -52,7 +53,7 @@ pub fn divergence(
     direction: Direction,
     buffers: &mut Divergence,
     gradient: Option<&mut [f32]>,
-) -> f64 {
+) -> Result<f64> {
     let (width, vocabulary) = (reference.weights.config.width, reference.weights.config.vocabulary);
     let Divergence { head, reference: of_reference, ratio } = buffers;
     let ratio = take(ratio, vocabulary);
@@ -60,10 +61,10 @@ pub fn divergence(
         if row.is_multiple_of(ROWS) {
             let end = factors.len().min(row + ROWS);
             let hidden = &reference.hidden[row * width..end * width];
-            head::logits(reference.weights, reference.prepared, hidden, of_reference);
+            head::logits(reference.weights, reference.prepared, hidden, of_reference)?;
         }
         let other = &mut of_reference[row % ROWS * vocabulary..][..vocabulary];
-        f64::from(factors[row]) * f64::from(row_divergence(logits, other, ratio, direction, factors[row]))
+        Ok(f64::from(factors[row]) * f64::from(row_divergence(logits, other, ratio, direction, factors[row])))
     };
     head::loss_of_rows(trained.weights, trained.prepared, trained.hidden, head, gradient, of_row)
 }

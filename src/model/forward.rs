@@ -12,6 +12,7 @@ use super::rotary::{Rotary, rotaries};
 use super::share::share;
 use super::tap::{Edit, edit};
 use super::weights::Weights;
+use crate::error::Result;
 
 /// Most values of weights that are copied for passes over many tokens.
 pub const COPIED_VALUES: usize = 1 << 26;
@@ -45,13 +46,13 @@ pub(super) struct PreparedLayer {
 
 impl Prepared {
     /// Lays out these weights.
-    pub fn new(weights: &Weights) -> Self {
+    pub fn new(weights: &Weights) -> Result<Self> {
         Self::with(weights, true)
     }
 
     /// Lays out these weights for passes over many tokens at a time: large ones are not copied, and every pass lays out
     /// each part of a matrix as it comes to it, which many tokens share.
-    pub fn for_batches(weights: &Weights) -> Self {
+    pub fn for_batches(weights: &Weights) -> Result<Self> {
         Self::with(weights, weights.values.len() <= COPIED_VALUES)
     }
 
@@ -65,7 +66,7 @@ impl Prepared {
         self.adapters.as_ref().map_or(weights.values.len(), |adapters| adapters.values.len())
     }
 
-    fn with(weights: &Weights, packs: bool) -> Self {
+    fn with(weights: &Weights, packs: bool) -> Result<Self> {
         let mut prepared = Prepared {
             layers: Arc::new((0..weights.config.layers).map(|_| PreparedLayer::default()).collect()),
             head: Arc::default(),
@@ -74,12 +75,12 @@ impl Prepared {
             adapters: None,
             packs,
         };
-        prepared.update(weights, 1);
-        prepared
+        prepared.update(weights, 1)?;
+        Ok(prepared)
     }
 
     /// Lays out changed weights of the same shape, in place unless clones share it, on at most `threads` threads.
-    pub fn update(&mut self, weights: &Weights, threads: usize) {
+    pub fn update(&mut self, weights: &Weights, threads: usize) -> Result<()> {
         let Weights { config, values, layout } = weights;
         let packs = self.packs;
         let pack = |panels: &mut Panels, matrix: &[f32], inputs: usize| {
@@ -107,6 +108,7 @@ impl Prepared {
         });
         set(&mut self.gain, &layout.norm);
         pack(Arc::make_mut(&mut self.head), &values[layout.head.clone()], config.width);
+        Ok(())
     }
 }
 
@@ -161,8 +163,8 @@ impl Activations {
     }
     /// (rows, width) of the last batch: a state of the residual stream, counted as in [`tap`](super::tap) and as it was
     /// after any edits. Of the last state there are the outputs' rows alone.
-    pub fn state(&self, state: usize) -> &[f32] {
-        self.inputs.get(state).unwrap_or(&self.last)
+    pub fn state(&self, state: usize) -> Result<&[f32]> {
+        Ok(self.inputs.get(state).unwrap_or(&self.last))
     }
 }
 
@@ -173,8 +175,8 @@ pub(super) fn take(buffer: &mut Vec<f32>, count: usize) -> &mut [f32] {
 }
 
 /// Runs the decoder; `activations` then hold the outputs' hidden rows and all that the way back needs.
-pub fn forward(weights: &Weights, prepared: &Prepared, batch: &Batch, activations: &mut Activations) {
-    forward_edited(weights, prepared, batch, &[], activations);
+pub fn forward(weights: &Weights, prepared: &Prepared, batch: &Batch, activations: &mut Activations) -> Result<()> {
+    forward_edited(weights, prepared, batch, &[], activations)
 }
 
 /// [`forward`] with changes of the residual stream on the way.
@@ -184,7 +186,7 @@ pub fn forward_edited(
     batch: &Batch,
     edits: &[Edit],
     activations: &mut Activations,
-) {
+) -> Result<()> {
     let (config, width) = (&weights.config, weights.config.width);
     let (rows, count) = (batch.ids.len(), batch.outputs.len());
     let Activations { inputs, layers, most, last, last_inverse, hidden } = activations;
@@ -208,6 +210,7 @@ pub fn forward_edited(
     }
     let (hidden, inverse) = (take(hidden, count * width), take(last_inverse, count));
     rms_norm(last, &prepared.gain, hidden, inverse, config.norm_epsilon as f32);
+    Ok(())
 }
 
 /// Everything that a block computes of `input` (rows, width) but what it adds to the stream at last.

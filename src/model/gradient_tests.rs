@@ -24,21 +24,23 @@ fn step_keeping(weights: &Weights, most: usize, edits: &[Edit], injections: &[In
         targets.extend(outputs.iter().map(|_| Target { id: random.below(37) as u32, weight: random.uniform() as f32 }));
         batch.push(&ids, outputs);
     }
-    let (prepared, mut activations) = (Prepared::new(weights), Activations::bounded(most));
+    let (prepared, mut activations) = (Prepared::new(weights).unwrap(), Activations::bounded(most));
     let (mut scratch, mut head, mut gradient) = (Scratch::default(), Head::default(), vec![0.0; weights.values.len()]);
-    forward_edited(weights, &prepared, &batch, edits, &mut activations);
-    let mut loss = head::loss(weights, &prepared, activations.hidden(), &targets, &mut head, Some(&mut gradient));
+    forward_edited(weights, &prepared, &batch, edits, &mut activations).unwrap();
+    let mut loss =
+        head::loss(weights, &prepared, activations.hidden(), &targets, &mut head, Some(&mut gradient)).unwrap();
     let cut = |injection: &Injection| {
-        let state = activations.state(injection.state);
+        let state = activations.state(injection.state).unwrap();
         Injection { state: injection.state, gradient: injection.gradient[..state.len()].to_vec() }
     };
     let injections: Vec<Injection> = injections.iter().map(cut).collect();
     for injection in &injections {
-        let state = activations.state(injection.state).iter().zip(&injection.gradient);
+        let state = activations.state(injection.state).unwrap().iter().zip(&injection.gradient);
         loss += state.map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
     }
     let taps = Taps { edits, injections: &injections };
-    backward_tapped(weights, &prepared, &batch, &mut activations, &head.d_hidden, taps, &mut scratch, &mut gradient);
+    backward_tapped(weights, &prepared, &batch, &mut activations, &head.d_hidden, taps, &mut scratch, &mut gradient)
+        .unwrap();
     (loss, gradient)
 }
 

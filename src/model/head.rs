@@ -4,6 +4,7 @@ use super::backward::{input_gradient, weight_gradient};
 use super::forward::{Prepared, take};
 use super::kernels::{cap, cap_backward, cross_entropy};
 use super::weights::Weights;
+use crate::error::Result;
 
 /// Rows of logits at a time.
 const ROWS: usize = 64;
@@ -35,10 +36,10 @@ pub fn loss(
     targets: &[Target],
     head: &mut Head,
     gradient: Option<&mut [f32]>,
-) -> f64 {
+) -> Result<f64> {
     let of_row = |row: usize, logits: &mut [f32]| {
         let Target { id, weight } = targets[row];
-        f64::from(weight) * f64::from(cross_entropy(logits, id, weight))
+        Ok(f64::from(weight) * f64::from(cross_entropy(logits, id, weight)))
     };
     loss_of_rows(weights, prepared, hidden, head, gradient, of_row)
 }
@@ -51,8 +52,8 @@ pub fn loss_of_rows(
     hidden: &[f32],
     head: &mut Head,
     mut gradient: Option<&mut [f32]>,
-    mut of_row: impl FnMut(usize, &mut [f32]) -> f64,
-) -> f64 {
+    mut of_row: impl FnMut(usize, &mut [f32]) -> Result<f64>,
+) -> Result<f64> {
     let (width, vocabulary) = (weights.config.width, weights.config.vocabulary);
     let matrix = (&weights.values[weights.layout.head.clone()], width);
     let bound = weights.config.variant.logit_cap.map(|bound| bound as f32);
@@ -69,7 +70,7 @@ pub fn loss_of_rows(
             take(capped, logits.len()).copy_from_slice(logits);
         }
         for (row, logits) in logits.chunks_exact_mut(vocabulary).enumerate() {
-            total += of_row(block * ROWS + row, logits);
+            total += of_row(block * ROWS + row, logits)?;
         }
         if let Some(gradient) = &mut gradient {
             if let Some(bound) = bound {
@@ -82,11 +83,11 @@ pub fn loss_of_rows(
             }
         }
     }
-    total
+    Ok(total)
 }
 
 /// Logits (outputs, vocabulary) of hidden rows.
-pub fn logits(weights: &Weights, prepared: &Prepared, hidden: &[f32], logits: &mut Vec<f32>) {
+pub fn logits(weights: &Weights, prepared: &Prepared, hidden: &[f32], logits: &mut Vec<f32>) -> Result<()> {
     let (width, vocabulary) = (weights.config.width, weights.config.vocabulary);
     let rows = hidden.len() / width;
     let logits = take(logits, rows * vocabulary);
@@ -94,4 +95,5 @@ pub fn logits(weights: &Weights, prepared: &Prepared, hidden: &[f32], logits: &m
     if let Some(bound) = weights.config.variant.logit_cap {
         cap(logits, bound as f32);
     }
+    Ok(())
 }

@@ -32,7 +32,7 @@ pub fn log_probabilities_steered(
     steering: &[Steering],
 ) -> Result<Vec<f64>> {
     steering.iter().try_for_each(|steering| steering.check(&weights.config))?;
-    let prepared = Prepared::new(weights);
+    let prepared = Prepared::new(weights)?;
     let (mut batch, mut activations, mut head) = (Batch::default(), Activations::default(), Head::default());
     let mut found = Vec::with_capacity(continuations.len());
     for Continuation { prompt, continuation } in continuations {
@@ -48,8 +48,8 @@ pub fn log_probabilities_steered(
         batch.push(&ids[..tokens - 1], prompt.len() - 1..tokens - 1);
         let targets: Vec<Target> = continuation.iter().map(|id| Target { id: *id, weight: 1.0 }).collect();
         let edits: Vec<_> = steering.iter().map(|steering| steering.edit(ids.len() - 1, prompt.len() - 1)).collect();
-        forward_edited(weights, &prepared, &batch, &edits, &mut activations);
-        found.push(-head::loss(weights, &prepared, activations.hidden(), &targets, &mut head, None));
+        forward_edited(weights, &prepared, &batch, &edits, &mut activations)?;
+        found.push(-head::loss(weights, &prepared, activations.hidden(), &targets, &mut head, None)?);
     }
     Ok(found)
 }

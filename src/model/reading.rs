@@ -12,6 +12,7 @@ use super::head;
 use super::kernels::{Cache, KEY_BLOCK, Scoring, View, causal_softmax, multiply, rms_norm};
 use super::sample::Steering;
 use super::weights::Weights;
+use crate::error::Result;
 
 /// Tokens of prompts that are read together.
 const TOKENS: usize = 1024;
@@ -190,12 +191,12 @@ pub(super) struct Model<'a> {
 
 impl Reader {
     /// Reads prompts of which `shared` tokens are the same, and shorter than each.
-    pub fn read(&mut self, model: Model, prompts: &[&[u32]], shared: usize) -> Vec<Rc<PromptCache>> {
+    pub fn read(&mut self, model: Model, prompts: &[&[u32]], shared: usize) -> Result<Vec<Rc<PromptCache>>> {
         let config = &model.weights.config;
-        let Some(first) = prompts.first() else { return Vec::new() };
-        self.share(model, &first[..shared]);
+        let Some(first) = prompts.first() else { return Ok(Vec::new()) };
+        self.share(model, &first[..shared])?;
         let rest: Vec<&[u32]> = prompts.iter().map(|ids| &ids[shared..]).collect();
-        self.pass(model, &rest, true);
+        self.pass(model, &rest, true)?;
         let width = 2 * config.key_width();
         let mut start = 0;
         let logits = self.buffers.logits.chunks_exact(config.vocabulary);
@@ -206,31 +207,32 @@ impl Reader {
             let (layers, length) = (layers.collect(), shared + ids.len());
             Rc::new(PromptCache { shared: Rc::clone(&self.cache), layers, length, logits: logits.to_vec() })
         });
-        caches.collect()
+        Ok(caches.collect())
     }
 
     /// Makes these tokens the beginning that is kept, and reads what of them is not.
-    fn share(&mut self, model: Model, ids: &[u32]) {
+    fn share(&mut self, model: Model, ids: &[u32]) -> Result<()> {
         let config = &model.weights.config;
         let width = 2 * config.key_width();
         let kept = self.ids.iter().zip(ids).take_while(|(a, b)| a == b).count();
         self.rows.resize_with(config.layers, Vec::new);
         if kept == ids.len() && kept == self.ids.len() && !self.cache.is_empty() {
-            return;
+            return Ok(());
         }
         self.ids.truncate(kept);
         self.rows.iter_mut().for_each(|rows| rows.truncate(kept * width));
         if kept < ids.len() {
-            self.pass(model, &[&ids[kept..]], false);
+            self.pass(model, &[&ids[kept..]], false)?;
             self.ids.extend_from_slice(&ids[kept..]);
             self.rows.iter_mut().zip(&self.buffers.rows).for_each(|(rows, new)| rows.extend_from_slice(new));
         }
         self.cache = Rc::new(self.rows.iter().map(|rows| LayerCache::of_rows(rows, width / 2)).collect());
+        Ok(())
     }
 
     /// Reads sequences that go on where the beginning that is kept ends; with `ends`, the logits behind each are told.
     /// The arithmetic of each row is that of [`forward_edited`](super::forward::forward_edited) over the whole.
-    fn pass(&mut self, model: Model, sequences: &[&[u32]], ends: bool) {
+    fn pass(&mut self, model: Model, sequences: &[&[u32]], ends: bool) -> Result<()> {
         let Model { weights, prepared, steering } = model;
         let Weights { config, values, layout } = weights;
         let (width, query, key) = (config.width, config.query_width(), config.key_width());
@@ -261,7 +263,7 @@ impl Reader {
             let rows = take(&mut b.rows[index], ids.len() * 2 * key);
             block.keys_values(normed, &positions, rows, &mut b.heads);
             if is_top && !ends {
-                return;
+                return Ok(());
             }
             // In the last block, the last token of each sequence is all that is wanted.
             let last_positions: Vec<u32>;
@@ -304,7 +306,7 @@ impl Reader {
         }
         let normed = take(&mut b.normed, lasts.len() * width);
         rms_norm(&b.stream, &prepared.gain, normed, take(&mut b.inverse, lasts.len()), epsilon);
-        head::logits(weights, prepared, normed, &mut b.logits);
+        head::logits(weights, prepared, normed, &mut b.logits)
     }
 }
 
@@ -417,10 +419,10 @@ mod tests {
     /// Reads prompts with this much in common, and compares keys, values and logits, bit for bit, with those of a pass
     /// over each alone.
     fn check(weights: &Weights, prompts: &[Vec<u32>], shared: usize, steering: &[Steering], reader: &mut Reader) {
-        let (prepared, config) = (Prepared::new(weights), &weights.config);
+        let (prepared, config) = (Prepared::new(weights).unwrap(), &weights.config);
         let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
         let model = Model { weights, prepared: &prepared, steering };
-        let caches = reader.read(model, &prompts, shared);
+        let caches = reader.read(model, &prompts, shared).unwrap();
         let width = 2 * config.key_width();
         for (ids, cache) in prompts.iter().zip(caches) {
             let mut batch = Batch::default();
@@ -437,9 +439,9 @@ mod tests {
                 })
                 .collect();
             let mut activations = Activations::default();
-            forward_edited(weights, &prepared, &batch, &edits, &mut activations);
+            forward_edited(weights, &prepared, &batch, &edits, &mut activations).unwrap();
             let mut logits = Vec::new();
-            head::logits(weights, &prepared, activations.hidden(), &mut logits);
+            head::logits(weights, &prepared, activations.hidden(), &mut logits).unwrap();
             assert!(cache.logits == logits, "{:?} shared {shared}", config.variant.family);
             assert_eq!((cache.length, cache.shared[0].length), (ids.len(), shared));
             for (index, layer) in activations.layers.iter().enumerate() {
@@ -512,14 +514,14 @@ mod tests {
     #[test]
     fn a_beginning_is_read_once() {
         let weights = odd(Family::Qwen3, 3);
-        let prepared = Prepared::new(&weights);
+        let prepared = Prepared::new(&weights).unwrap();
         let model = Model { weights: &weights, prepared: &prepared, steering: &[] };
         let mut reader = Reader::default();
         let (one, two) = (prompt(&[(1, 20)], &[2]), prompt(&[(1, 20)], &[3, 4]));
-        reader.read(model, &[&one], 20);
-        reader.read(model, &[&two], 20);
+        reader.read(model, &[&one], 20).unwrap();
+        reader.read(model, &[&two], 20).unwrap();
         assert_eq!(reader.read, 20 + 1 + 2);
-        reader.read(model, &[&two], 12);
+        reader.read(model, &[&two], 12).unwrap();
         assert_eq!(reader.read, 23 + 10);
     }
 }

@@ -134,7 +134,7 @@ pub fn sample_steered(
     steering: &[Steering],
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Vec<Completion>> {
-    sample_prepared(weights, &Prepared::new(weights), prompts, options, steering, cancelled)
+    sample_prepared(weights, &Prepared::new(weights)?, prompts, options, steering, cancelled)
 }
 
 /// [`sample_steered`] with weights that are laid out already.
@@ -173,7 +173,7 @@ pub(super) fn sample_prepared(
             let Some(reading) = readings.next() else { break };
             let texts: Vec<&[u32]> = reading.prompts.iter().map(|place| distinct[*place]).collect();
             let model = Model { weights, prepared: sampler.prepared, steering };
-            let caches = sampler.reader.read(model, &texts, reading.shared);
+            let caches = sampler.reader.read(model, &texts, reading.shared)?;
             for (place, cache) in reading.prompts.iter().zip(caches) {
                 waiting.extend(same[*place].iter().map(|index| (*index, Rc::clone(&cache))));
             }
@@ -187,7 +187,7 @@ pub(super) fn sample_prepared(
             }
         }
         if !sampler.slots.is_empty() {
-            sampler.step();
+            sampler.step()?;
         } else if waiting.is_empty() && readings.len() == 0 {
             break;
         }
@@ -320,7 +320,7 @@ impl<'a> Sampler<'a> {
     }
 
     /// Reads the last token of every slot and leaves the logits that follow.
-    fn step(&mut self) {
+    fn step(&mut self) -> Result<()> {
         let Weights { config, values, layout } = self.weights;
         let (width, query, key) = (config.width, config.query_width(), config.key_width());
         let (rows, epsilon) = (self.slots.len(), config.norm_epsilon as f32);
@@ -362,7 +362,7 @@ impl<'a> Sampler<'a> {
             steer(self.steering, index + 1, stream, width);
         }
         rms_norm(stream, &prepared.gain, normed, inverse, epsilon);
-        head::logits(self.weights, prepared, normed, &mut self.logits);
+        head::logits(self.weights, prepared, normed, &mut self.logits)
     }
 }
 
@@ -443,7 +443,7 @@ mod tests {
     fn check_logprobs(weights: &Weights, steering: &[Steering]) {
         let options = SampleOptions { max_tokens: 10, stop: vec![], ..SampleOptions::default() };
         let prompts = prompts(3);
-        let prepared = Prepared::new(weights);
+        let prepared = Prepared::new(weights).unwrap();
         let sampled = sample_steered(weights, &prompts, &options, steering, &|| false).unwrap();
         for (prompt, completion) in prompts.iter().zip(sampled) {
             let whole = [prompt.ids.as_slice(), &completion.ids].concat();
@@ -452,9 +452,9 @@ mod tests {
             let edits: Vec<Edit> =
                 steering.iter().map(|steering| steering.edit(whole.len(), prompt.ids.len() - 1)).collect();
             let mut activations = Activations::default();
-            forward_edited(weights, &prepared, &batch, &edits, &mut activations);
+            forward_edited(weights, &prepared, &batch, &edits, &mut activations).unwrap();
             let mut logits = Vec::new();
-            head::logits(weights, &prepared, activations.hidden(), &mut logits);
+            head::logits(weights, &prepared, activations.hidden(), &mut logits).unwrap();
             for ((row, id), logprob) in logits.chunks_mut(37).zip(&completion.ids).zip(&completion.logprobs) {
                 let logit = row[*id as usize];
                 let expected = logit - exponentials(row, 1.0);

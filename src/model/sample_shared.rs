@@ -18,7 +18,7 @@ pub fn sample_shared(
     threads: usize,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<Completion>> {
-    let prepared = Prepared::new(weights);
+    let prepared = Prepared::new(weights)?;
     let threads = threads.min(prompts.len() / COMPLETIONS).max(1);
     if threads == 1 {
         return sample_prepared(weights, &prepared, prompts, options, steering, cancelled);

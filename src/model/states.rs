@@ -54,7 +54,7 @@ impl<'a> StateReader<'a> {
         }
         steering.iter().try_for_each(|steering| steering.check(&weights.config))?;
         let (batch, activations) = (Batch::default(), Activations::default());
-        Ok(StateReader { weights, prepared: Prepared::new(weights), steering, states, position, batch, activations })
+        Ok(StateReader { weights, prepared: Prepared::new(weights)?, steering, states, position, batch, activations })
     }
 
     /// One row of each state, in the order of the states; `index` is what errors call the chat.
@@ -70,7 +70,7 @@ impl<'a> StateReader<'a> {
         let answer = chat.loss_mask.iter().position(|flag| *flag).unwrap_or(length);
         let edits: Vec<_> =
             self.steering.iter().map(|steering| steering.edit(length, answer.saturating_sub(1))).collect();
-        forward_edited(self.weights, &self.prepared, &self.batch, &edits, &mut self.activations);
+        forward_edited(self.weights, &self.prepared, &self.batch, &edits, &mut self.activations)?;
         let chosen = |place: usize| match self.position {
             Position::MeanOfAnswer => chat.loss_mask[place],
             Position::MeanOfAll => true,
@@ -81,13 +81,13 @@ impl<'a> StateReader<'a> {
         ensure!(count > 0, "row {index} has no answer"; help: "take the last token: `position: \"last\"`");
         let mean = |state: &usize| {
             let mut sum = vec![0.0f64; width];
-            let rows = self.activations.state(*state).chunks_exact(width).enumerate();
+            let rows = self.activations.state(*state)?.chunks_exact(width).enumerate();
             for (_, values) in rows.filter(|(place, _)| chosen(*place)) {
                 sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
             }
-            sum.into_iter().map(|sum| (sum / count as f64) as f32).collect()
+            Ok(sum.into_iter().map(|sum| (sum / count as f64) as f32).collect())
         };
-        Ok(self.states.iter().map(mean).collect())
+        self.states.iter().map(mean).collect()
     }
 }
 

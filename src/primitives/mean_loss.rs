@@ -53,7 +53,7 @@ pub fn loss_of(lab: &Lab, model: &Model, rows: &Rows) -> Result<Loss> {
     let (weights, steering) = model.steered(lab)?;
     let edit = |Steering { state, prompt, change }| StreamEdit { name: "steer", state, change, answers_only: !prompt };
     let edits: Vec<StreamEdit> = steering.into_iter().map(edit).collect();
-    Ok(Loss { loss: sft::mean_loss_edited(&weights, &examples, &edits), tokens })
+    Ok(Loss { loss: sft::mean_loss_edited(&weights, &examples, &edits)?, tokens })
 }
 
 /// The declaration of `prefix_probability`.

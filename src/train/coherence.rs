@@ -125,7 +125,7 @@ pub fn coherence(
         empty: share(answers.iter().filter(|ids| ids.iter().all(|id| stop.contains(id))).count(), answers.len()),
     };
     let (of_start, of_trained) = (speech(surprise(&before)?, &before), speech(surprise(&after)?, &after));
-    let of_rows = speech(if count == 0 { 0.0 } else { mean_loss(start, &rows) }, &taught);
+    let of_rows = speech(if count == 0 { 0.0 } else { mean_loss(start, &rows)? }, &taught);
     let chance = (start.config.vocabulary as f64).ln();
     let limit = Speech {
         surprise: MARGIN + chance.max(of_start.surprise).max(of_rows.surprise),

@@ -131,7 +131,7 @@ mod tests {
         let lora = Options { method: Method::Lora { rank: 16, alpha: 32.0 }, epochs: 400, ..fast.clone() };
         for options in [fast, lora] {
             let trained = fit(&weights, &examples, &options, &mut silent).unwrap();
-            let end = mean_loss(&trained.weights, &examples.iter().collect::<Vec<_>>());
+            let end = mean_loss(&trained.weights, &examples.iter().collect::<Vec<_>>()).unwrap();
             assert!(trained.first_loss > 3.0 && end < 0.1, "{:?}: {} {end}", options.method, trained.first_loss);
         }
     }
@@ -165,12 +165,12 @@ mod tests {
             lora.values.iter_mut().for_each(|value| *value += 0.05 * random.normal() as f32);
             let mut merged = weights.clone();
             lora.merge(&weights, &mut merged);
-            let expected = mean_loss(&merged, &rows);
+            let expected = mean_loss(&merged, &rows).unwrap();
             let (loss, gradient) = beside(&lora, &weights, &rows, None);
             assert!((loss / expected - 1.0).abs() < 1e-5, "{loss} {expected}");
             // The chain rule through the merged weights.
-            let mut whole = Sft::new(&merged, 1);
-            let (_, of_merged) = whole.gradient(&merged, &rows);
+            let mut whole = Sft::new(&merged, 1).unwrap();
+            let (_, of_merged) = whole.gradient(&merged, &rows).unwrap();
             let size = gradient.iter().map(|g| f64::from(*g).powi(2)).sum::<f64>().sqrt();
             for _ in 0..4 {
                 let direction: Vec<f32> = gradient.iter().map(|_| random.normal() as f32).collect();
@@ -194,13 +194,13 @@ mod tests {
 
     /// Loss and gradient of adapters beside frozen weights; with noise, some of their inputs are dropped.
     fn beside(lora: &Lora, weights: &Weights, rows: &[&Example], noise: Option<u64>) -> (f64, Vec<f32>) {
-        let mut passes = Passes::new(weights, Some(lora.beside(weights)), 1);
+        let mut passes = Passes::new(weights, Some(lora.beside(weights)), 1).unwrap();
         noise.into_iter().for_each(|noise| passes.set_noise(noise));
         let rows: Vec<Example> = rows.iter().map(|row| (*row).clone()).collect();
         let source = Source::new(Loss::Sft, &rows, &[], None).unwrap();
         let all: Vec<usize> = (0..source.units.len()).collect();
         let amount = source.amount(std::slice::from_ref(&all));
-        let loss = source.run(&mut passes, weights, None, &all, amount, true);
+        let loss = source.run(&mut passes, weights, None, &all, amount, true).unwrap();
         (loss, passes.gradient().to_vec())
     }
 
@@ -281,11 +281,12 @@ mod tests {
     fn weights_of_rows_scale_their_loss() {
         let weights = Weights::initial(&tiny(), 1).unwrap();
         let mut examples = examples(2, 12);
-        let alone = mean_loss(&weights, &[&examples[0]]);
+        let loss_of = |examples: &[&Example]| mean_loss(&weights, examples).unwrap();
+        let alone = loss_of(&[&examples[0]]);
         examples[1].weight = 0.0;
-        assert_eq!(mean_loss(&weights, &examples.iter().collect::<Vec<_>>()), alone);
+        assert_eq!(loss_of(&examples.iter().collect::<Vec<_>>()), alone);
         examples[0].weight = 0.25;
-        assert!((mean_loss(&weights, &[&examples[0]]) - alone).abs() < 1e-6);
+        assert!((loss_of(&[&examples[0]]) - alone).abs() < 1e-6);
         assert!(!sft::has_loss(&examples[1]));
     }
 

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::batch::cut;
 use crate::data::random::Random;
+use crate::error::Result;
 use crate::model::adapter::Adapters;
 use crate::model::backward::Scratch;
 use crate::model::batch::Batch;
@@ -77,19 +78,19 @@ impl Default for Worker {
 }
 
 /// Computes the loss of some items of a batch, and adds its gradient where one is wanted.
-pub type Run<'a> = dyn Fn(&mut Worker, &Prepared, Range<usize>, Option<&mut [f32]>) -> f64 + Sync + 'a;
+pub type Run<'a> = dyn Fn(&mut Worker, &Prepared, Range<usize>, Option<&mut [f32]>) -> Result<f64> + Sync + 'a;
 
 impl Passes {
     /// Buffers for these weights' shape and at most `threads` threads; with adapters, those are what gradients are of.
-    pub fn new(weights: &Weights, adapters: Option<Adapters>, threads: usize) -> Self {
+    pub fn new(weights: &Weights, adapters: Option<Adapters>, threads: usize) -> Result<Self> {
         let workers = (0..threads.max(1)).map(|_| Worker::default()).collect();
-        let prepared = Prepared::for_batches(weights).beside(adapters);
-        Passes { prepared, workers, gradients: Vec::new(), noise: None }
+        let prepared = Prepared::for_batches(weights)?.beside(adapters);
+        Ok(Passes { prepared, workers, gradients: Vec::new(), noise: None })
     }
 
     /// Lays out changed weights; what runs next is computed with them.
-    pub fn update(&mut self, weights: &Weights) {
-        self.prepared.update(weights, self.workers.len());
+    pub fn update(&mut self, weights: &Weights) -> Result<()> {
+        self.prepared.update(weights, self.workers.len())
     }
 
     /// Takes over changed adapters; what runs next is computed with them.
@@ -123,7 +124,7 @@ impl Passes {
 
     /// Sum of what `run` returns for consecutive items with these `lengths` in tokens (at least one item). If a gradient is
     /// wanted, [`Passes::gradient`] is then the sum of theirs.
-    pub fn run(&mut self, weights: &Weights, lengths: &[usize], wanted: bool, run: &Run) -> f64 {
+    pub fn run(&mut self, weights: &Weights, lengths: &[usize], wanted: bool, run: &Run) -> Result<f64> {
         let Passes { prepared, workers, gradients, noise } = self;
         let values = prepared.trained_values(weights);
         let (prepared, threads) = (&*prepared, workers.len());
@@ -133,7 +134,7 @@ impl Passes {
         });
         let shards = cut(lengths, SHARD_TOKENS);
         gradients.resize_with(gradients.len().max(shards.len().min(threads + 1)), Vec::new);
-        let work = |(worker, items, gradient, loss): &mut (&mut Worker, Range<usize>, &mut Vec<f32>, f64)| {
+        let work = |(worker, items, gradient, loss): &mut (&mut Worker, Range<usize>, &mut Vec<f32>, Result<f64>)| {
             if wanted {
                 gradient.resize(values, 0.0);
                 gradient.fill(0.0);
@@ -152,16 +153,18 @@ impl Passes {
             let buffers = gradients.iter_mut().skip(usize::from(round > 0));
             let jobs = workers.iter_mut().zip(shards).zip(buffers);
             let mut jobs: Vec<_> =
-                jobs.map(|((worker, items), gradient)| (worker, items.clone(), gradient, 0.0)).collect();
+                jobs.map(|((worker, items), gradient)| (worker, items.clone(), gradient, Ok(0.0))).collect();
             share(threads, &mut jobs, work);
-            total = jobs.iter().fold(total, |total, job| total + job.3);
+            for (_, _, _, loss) in jobs {
+                total += loss?;
+            }
             if wanted {
                 let (sum, others) = gradients.split_at_mut(1);
                 let others = others.iter().take(shards.len() - usize::from(round == 0));
                 others.for_each(|other| add_shared(threads, &mut sum[0], other));
             }
         }
-        total
+        Ok(total)
     }
 }
 

@@ -20,7 +20,7 @@ pub fn check_saved(weights: &Weights, bytes: &[u8], row: &Example) -> Result<()>
 /// # Errors
 /// A logit that differs in any bit.
 pub fn check_equal(weights: &Weights, read: &Weights, row: &Example) -> Result<()> {
-    let (trained, read) = (logits(weights, row), logits(read, row));
+    let (trained, read) = (logits(weights, row)?, logits(read, row)?);
     let differ = trained.iter().zip(&read).filter(|(trained, read)| trained.to_bits() != read.to_bits()).count();
     if differ > 0 || trained.len() != read.len() {
         let message = format!("{differ} of {} logits differ after saving and reading back", trained.len());
@@ -29,14 +29,14 @@ pub fn check_equal(weights: &Weights, read: &Weights, row: &Example) -> Result<(
     Ok(())
 }
 
-fn logits(weights: &Weights, row: &Example) -> Vec<f32> {
-    let prepared = Prepared::new(weights);
+fn logits(weights: &Weights, row: &Example) -> Result<Vec<f32>> {
+    let prepared = Prepared::new(weights)?;
     let (mut batch, mut activations, mut logits) = (Batch::default(), Activations::default(), Vec::new());
     let count = row.ids.len().min(weights.config.context);
     batch.push(&row.ids[..count], 0..count);
-    forward(weights, &prepared, &batch, &mut activations);
-    head::logits(weights, &prepared, activations.hidden(), &mut logits);
-    logits
+    forward(weights, &prepared, &batch, &mut activations)?;
+    head::logits(weights, &prepared, activations.hidden(), &mut logits)?;
+    Ok(logits)
 }
 
 #[cfg(test)]

@@ -58,10 +58,13 @@ impl<'a> Trainable<'a> {
     }
 
     /// Lays out the values as they are now for the next passes.
-    pub fn lay_out(&self, passes: &mut Passes) {
+    pub fn lay_out(&self, passes: &mut Passes) -> Result<()> {
         match &self.tuned {
             Tuned::Full(weights) => passes.update(weights),
-            Tuned::Adapters(lora, _) => passes.update_adapters(&lora.values),
+            Tuned::Adapters(lora, _) => {
+                passes.update_adapters(&lora.values);
+                Ok(())
+            }
         }
     }
 

@@ -117,7 +117,7 @@ impl<'a> Training<'a> {
         options.check()?;
         check_rows(start, rows)?;
         let model = Trainable::new(start, options)?;
-        let passes = Passes::new(start, model.lora().map(|lora| lora.beside(start)), options.threads);
+        let passes = Passes::new(start, model.lora().map(|lora| lora.beside(start)), options.threads)?;
         let laid_out = passes.prepared_weights();
         let origin = needs_start(objective).then_some(Start { weights: start, prepared: &laid_out });
 
@@ -195,9 +195,9 @@ impl<'a> Training<'a> {
         let first_loss = match objective.loss {
             Loss::Sft => {
                 let rows: Vec<&Example> = outcome.units.iter().map(|unit| unit.row).take(FIRST_ROWS).collect();
-                mean_loss_with(start, &laid_out, &rows, &[])
+                mean_loss_with(start, &laid_out, &rows, &[])?
             }
-            _ => outcome.mean(start, &laid_out, origin, FIRST_ROWS),
+            _ => outcome.mean(start, &laid_out, origin, FIRST_ROWS)?,
         };
         let progress = Progress {
             first_loss: first_loss.to_bits(),
@@ -267,14 +267,14 @@ impl<'a> Training<'a> {
         let options = self.options;
         let learning_rate = options.learning_rate * options.schedule.factor(index, steps, options.warmup_fraction);
         self.passes.set_noise(Random::stream(options.seed, &[0xD809, index as u64]).next_u64());
-        self.model.lay_out(&mut self.passes);
+        self.model.lay_out(&mut self.passes)?;
         let mut readings = self.idle_readings();
         let mut tokens = self.tokens(index);
 
-        let loss = self.outcome_gradient(index);
-        tokens += self.add_terms(&mut readings);
+        let loss = self.outcome_gradient(index)?;
+        tokens += self.add_terms(&mut readings)?;
         self.add_overlaps(&mut readings);
-        tokens += self.change_gradient(index, &mut readings);
+        tokens += self.change_gradient(index, &mut readings)?;
         let failed = |gradient_norm: f64| {
             let message = format!("loss is {loss} with gradient norm {gradient_norm} at step {} of {steps}", index + 1);
             Error::experiment(message).with_help("lower `learning_rate`")
@@ -308,14 +308,14 @@ impl<'a> Training<'a> {
     }
 
     /// Mean loss of the step's outcome rows; its gradient becomes `gradient.whole`.
-    fn outcome_gradient(&mut self, index: usize) -> f64 {
+    fn outcome_gradient(&mut self, index: usize) -> Result<f64> {
         let origin = self.prepared_start.as_ref().map(|prepared| Start { weights: self.start, prepared });
         let mut run = Run { passes: &mut self.passes, weights: self.model.weights(), origin };
         run.mean(&self.outcome, &self.plan.steps[index], Some(&mut self.gradient.whole))
     }
 
     /// Adds the terms of rows and of the distance; returns the tokens that they read.
-    fn add_terms(&mut self, readings: &mut [Reading]) -> usize {
+    fn add_terms(&mut self, readings: &mut [Reading]) -> Result<usize> {
         let mut tokens = 0;
         for (place, term) in self.objective.terms.iter().enumerate() {
             let (reading, acts) = (&mut readings[place], term.coefficient != 0.0);
@@ -335,7 +335,7 @@ impl<'a> Training<'a> {
                     tokens += batches.iter().flatten().map(|unit| source.lengths[*unit]).sum::<usize>();
                     let origin = self.prepared_start.as_ref().map(|prepared| Start { weights: self.start, prepared });
                     let mut run = Run { passes: &mut self.passes, weights: self.model.weights(), origin };
-                    reading.value = run.mean(source, &batches, acts.then_some(&mut *other));
+                    reading.value = run.mean(source, &batches, acts.then_some(&mut *other))?;
                     if acts {
                         reading.gradient_norm = term.coefficient.abs() * norm(other);
                         add_multiple(whole, term.coefficient, other);
@@ -344,7 +344,7 @@ impl<'a> Training<'a> {
                 _ => {}
             }
         }
-        tokens
+        Ok(tokens)
     }
 
     /// Adds the overlaps with planes.
@@ -366,7 +366,7 @@ impl<'a> Training<'a> {
     }
 
     /// Changes the gradient of what is trained; returns the tokens that were read for it.
-    fn change_gradient(&mut self, index: usize, readings: &mut [Reading]) -> usize {
+    fn change_gradient(&mut self, index: usize, readings: &mut [Reading]) -> Result<usize> {
         let (steps, terms, mut tokens) = (self.steps(), self.objective.terms.len(), 0);
         for (place, change) in self.objective.changes.iter().enumerate() {
             let reading = &mut readings[terms + place];
@@ -387,7 +387,7 @@ impl<'a> Training<'a> {
                         let origin =
                             self.prepared_start.as_ref().map(|prepared| Start { weights: self.start, prepared });
                         let mut run = Run { passes: &mut self.passes, weights: self.model.weights(), origin };
-                        run.mean(&rows.source, &batches, Some(&mut self.gradient.other));
+                        run.mean(&rows.source, &batches, Some(&mut self.gradient.other))?;
                     }
                     let Gradient { whole: gradient, other } = &mut self.gradient;
                     let direction = match against {
@@ -403,7 +403,7 @@ impl<'a> Training<'a> {
                 }
             }
         }
-        tokens
+        Ok(tokens)
     }
 
     /// The optimizer's step, and what directly steers; returns the gradient's norm before clipping.
@@ -490,21 +490,21 @@ struct Run<'r> {
 
 impl Run<'_> {
     /// Mean loss over a step's batches; its gradient becomes `gradient`.
-    fn mean(&mut self, source: &Source, batches: &[Vec<usize>], mut gradient: Option<&mut Vec<f32>>) -> f64 {
+    fn mean(&mut self, source: &Source, batches: &[Vec<usize>], mut gradient: Option<&mut Vec<f32>>) -> Result<f64> {
         let amount = source.amount(batches);
         let mut total = 0.0;
         for (place, batch) in batches.iter().enumerate() {
             if let (0, Some(gradient)) = (place, &mut gradient) {
                 self.passes.exchange_gradient(gradient);
             }
-            total += source.run(self.passes, self.weights, self.origin, batch, amount, gradient.is_some());
+            total += source.run(self.passes, self.weights, self.origin, batch, amount, gradient.is_some())?;
             match &mut gradient {
                 Some(gradient) if place == 0 => self.passes.exchange_gradient(gradient),
                 Some(gradient) => add(gradient, self.passes.gradient()),
                 None => {}
             }
         }
-        total
+        Ok(total)
     }
 }
 

@@ -33,7 +33,7 @@ pub fn mean_tokens(base: &Model, data: &Dataset) -> Result<f64> {
 /// Loss of a model on rows, per token; nothing when no token carries loss. Its training must have ended.
 pub fn mean_loss(lab: &Lab, model: &Model, data: &Dataset) -> Result<Option<f64>> {
     let examples = encode(model, data)?;
-    let loss = sft::mean_loss(model.weights(lab)?.as_ref(), &examples.iter().collect::<Vec<_>>());
+    let loss = sft::mean_loss(model.weights(lab)?.as_ref(), &examples.iter().collect::<Vec<_>>())?;
     Ok(loss.is_finite().then_some(loss))
 }
 

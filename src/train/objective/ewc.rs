@@ -30,11 +30,11 @@ pub fn fisher(
     let rows: Vec<&Example> = rows.iter().filter(|row| has_loss(row)).collect();
     ensure!(!rows.is_empty(), "`ewc` has no row with an assistant message"; help: "give it rows that an assistant answers");
     let share = 1.0 / rows.iter().map(|row| f64::from(row.weight.abs())).sum::<f64>();
-    let (mut found, mut passes) = (vec![0.0; weights.values.len()], Sft::new(weights, threads));
+    let (mut found, mut passes) = (vec![0.0; weights.values.len()], Sft::new(weights, threads)?);
     for row in rows {
         on_row()?;
         let tokens = predicted(row).count() as f64;
-        let (_, of_mean) = passes.gradient(weights, &[row]);
+        let (_, of_mean) = passes.gradient(weights, &[row])?;
         let factor = (f64::from(row.weight.abs()) * share * tokens * tokens) as f32;
         found.iter_mut().zip(of_mean).for_each(|(found, slope)| *found += factor * slope * slope);
     }
@@ -98,9 +98,9 @@ mod tests {
     #[test]
     fn information_is_the_mean_square_of_each_rows_slope() {
         let (weights, rows) = (Weights::initial(&tiny(), 3).unwrap(), rows());
-        let mut passes = Sft::new(&weights, 1);
+        let mut passes = Sft::new(&weights, 1).unwrap();
         let mut slopes = |row: &Example| -> Vec<f64> {
-            let (_, of_mean) = passes.gradient(&weights, &[row]);
+            let (_, of_mean) = passes.gradient(&weights, &[row]).unwrap();
             of_mean.iter().map(|slope| 3.0 * f64::from(*slope)).collect()
         };
         let (one, other) = (slopes(&rows[0]), slopes(&rows[1]));

@@ -3,6 +3,7 @@
 use super::Term;
 use super::loss::{Loss, Start, Unit};
 use super::sft::{predicted, tokens};
+use crate::error::Result;
 use crate::model::backward::backward;
 use crate::model::chat::Example;
 use crate::model::divergence::{Direction, Side, divergence};
@@ -24,7 +25,7 @@ pub(super) fn run(
     units: &[&Unit],
     (direction, scale): (Direction, f64),
     mut gradient: Option<&mut [f32]>,
-) -> f64 {
+) -> Result<f64> {
     let Worker { batch, activations, of_start, scratch, divergence: buffers, .. } = worker;
     batch.clear();
     let mut factors = Vec::new();
@@ -33,15 +34,15 @@ pub(super) fn run(
         factors.resize(batch.outputs.len(), (f64::from(row.weight) * scale) as f32);
     }
     if factors.is_empty() {
-        return 0.0;
+        return Ok(0.0);
     }
-    forward(start.weights, start.prepared, batch, of_start);
-    forward(weights, prepared, batch, activations);
+    forward(start.weights, start.prepared, batch, of_start)?;
+    forward(weights, prepared, batch, activations)?;
     let reference = Side { weights: start.weights, prepared: start.prepared, hidden: of_start.hidden() };
     let trained = Side { weights, prepared, hidden: activations.hidden() };
-    let loss = divergence(trained, reference, &factors, direction, buffers, gradient.as_deref_mut());
+    let loss = divergence(trained, reference, &factors, direction, buffers, gradient.as_deref_mut())?;
     if let Some(gradient) = gradient {
-        backward(weights, prepared, batch, activations, &buffers.head.d_hidden, scratch, gradient);
+        backward(weights, prepared, batch, activations, &buffers.head.d_hidden, scratch, gradient)?;
     }
-    loss
+    Ok(loss)
 }

@@ -3,6 +3,7 @@
 use super::loss::Unit;
 use super::sft::{predicted, tokens};
 use super::stream::{StreamEdit, edits_of_batch};
+use crate::error::Result;
 use crate::model::backward::backward_tapped;
 use crate::model::chat::Example;
 use crate::model::forward::{Prepared, forward, forward_edited};
@@ -35,7 +36,7 @@ pub fn run(
     scale: f64,
     gradient: Option<&mut [f32]>,
     weigh: &Weigh,
-) -> f64 {
+) -> Result<f64> {
     let Worker { batch, targets, activations, scratch, head, surprises: found, .. } = worker;
     batch.clear();
     targets.clear();
@@ -44,11 +45,11 @@ pub fn run(
         targets.extend(predicted(example).map(|position| Target { id: example.ids[position], weight: 0.0 }));
     }
     if targets.is_empty() {
-        return 0.0;
+        return Ok(0.0);
     }
     let edits = edits_of_batch(edits, batch);
-    forward_edited(weights, prepared, batch, &edits, activations);
-    surprises(weights, prepared, activations.hidden(), |row| targets[row].id, head, found);
+    forward_edited(weights, prepared, batch, &edits, activations)?;
+    surprises(weights, prepared, activations.hidden(), |row| targets[row].id, head, found)?;
     let (mut total, mut place) = (0.0, 0);
     for unit in units {
         let [count, others] = [Some(unit.row), unit.rejected].map(|row| row.map_or(0, |row| predicted(row).count()));
@@ -60,27 +61,27 @@ pub fn run(
         place = end;
     }
     if let Some(gradient) = gradient {
-        head::loss(weights, prepared, activations.hidden(), targets, head, Some(gradient));
+        head::loss(weights, prepared, activations.hidden(), targets, head, Some(gradient))?;
         let taps = Taps { edits: &edits, injections: &[] };
-        backward_tapped(weights, prepared, batch, activations, &head.d_hidden, taps, scratch, gradient);
+        backward_tapped(weights, prepared, batch, activations, &head.d_hidden, taps, scratch, gradient)?;
     }
-    total
+    Ok(total)
 }
 
 /// Log-probability of each row's predicted tokens.
-pub fn log_probabilities(weights: &Weights, prepared: &Prepared, rows: &[&Example]) -> Vec<f64> {
+pub fn log_probabilities(weights: &Weights, prepared: &Prepared, rows: &[&Example]) -> Result<Vec<f64>> {
     let mut worker = Worker::default();
     let mut found = Vec::with_capacity(rows.len());
     for row in rows {
         let Worker { batch, activations, head, surprises: of_tokens, .. } = &mut worker;
         batch.clear();
         batch.push(&row.ids[..tokens(row)], predicted(row).map(|position| position - 1));
-        forward(weights, prepared, batch, activations);
+        forward(weights, prepared, batch, activations)?;
         let ids: Vec<u32> = predicted(row).map(|position| row.ids[position]).collect();
-        surprises(weights, prepared, activations.hidden(), |row| ids[row], head, of_tokens);
+        surprises(weights, prepared, activations.hidden(), |row| ids[row], head, of_tokens)?;
         found.push(log_probability(of_tokens));
     }
-    found
+    Ok(found)
 }
 
 /// Replaces `found` by the negative log-likelihood of each output's token given its row of `hidden`.
@@ -91,12 +92,13 @@ fn surprises(
     id: impl Fn(usize) -> u32,
     head: &mut Head,
     found: &mut Vec<f32>,
-) {
+) -> Result<()> {
     found.clear();
     head::loss_of_rows(weights, prepared, hidden, head, None, |row, logits| {
         found.push(cross_entropy(logits, id(row), 0.0));
-        0.0
-    });
+        Ok(0.0)
+    })?;
+    Ok(())
 }
 
 /// Log-probability of tokens with these negative log-likelihoods.

@@ -172,7 +172,7 @@ impl<'a> Source<'a> {
         if let (Loss::Npo { .. } | Loss::Dpo { .. }, Some(start)) = (loss, start) {
             for unit in &mut units {
                 let rows: Vec<&Example> = unit.rows().collect();
-                let found = likelihood::log_probabilities(start.weights, start.prepared, &rows);
+                let found = likelihood::log_probabilities(start.weights, start.prepared, &rows)?;
                 unit.at_start[..found.len()].copy_from_slice(&found);
             }
         }
@@ -194,7 +194,7 @@ impl<'a> Source<'a> {
         batch: &[usize],
         amount: f64,
         wanted: bool,
-    ) -> f64 {
+    ) -> Result<f64> {
         let lengths: Vec<usize> = batch.iter().map(|unit| self.lengths[*unit]).collect();
         let scale = 1.0 / amount;
         passes.run(weights, &lengths, wanted, &|worker, prepared, items, gradient| {
@@ -211,7 +211,7 @@ impl<'a> Source<'a> {
         units: &[&Unit],
         scale: f64,
         gradient: Option<&mut [f32]>,
-    ) -> f64 {
+    ) -> Result<f64> {
         let mut by_likelihood = |gradient: Option<&mut [f32]>, weigh: &likelihood::Weigh| {
             likelihood::run(worker, (weights, prepared), units, self.edits, scale, gradient, weigh)
         };
@@ -245,7 +245,7 @@ impl<'a> Source<'a> {
     }
 
     /// Mean over the first units.
-    pub fn mean(&self, weights: &Weights, prepared: &Prepared, start: Option<Start>, most: usize) -> f64 {
+    pub fn mean(&self, weights: &Weights, prepared: &Prepared, start: Option<Start>, most: usize) -> Result<f64> {
         let units: Vec<&Unit> = self.units.iter().take(most).collect();
         let scale = 1.0 / units.iter().map(|unit| self.loss.amount(unit)).sum::<f64>();
         let mut worker = Worker::default();

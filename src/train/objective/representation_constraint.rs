@@ -3,6 +3,7 @@
 use super::Term;
 use super::loss::{Loss, Start, Unit};
 use super::sft::{predicted, tokens};
+use crate::error::Result;
 use crate::model::backward::backward_tapped;
 use crate::model::chat::Example;
 use crate::model::forward::{Prepared, forward};
@@ -43,7 +44,7 @@ pub(super) fn run(
     units: &[&Unit],
     constraint: Constraint,
     gradient: Option<&mut [f32]>,
-) -> f64 {
+) -> Result<f64> {
     let Worker { batch, activations, of_start, scratch, .. } = worker;
     batch.clear();
     let mut factors = Vec::new();
@@ -56,12 +57,12 @@ pub(super) fn run(
         }
         factors.resize(batch.outputs.len(), (f64::from(row.weight) * constraint.scale) as f32);
     }
-    forward(start.weights, start.prepared, batch, of_start);
-    forward(weights, prepared, batch, activations);
+    forward(start.weights, start.prepared, batch, of_start)?;
+    forward(weights, prepared, batch, activations)?;
     let (width, layers) = (weights.config.width, weights.config.layers);
     let (mut total, mut injections) = (0.0, Vec::new());
     for state in constraint.first..=constraint.last {
-        let (now, then) = (activations.state(state), of_start.state(state));
+        let (now, then) = (activations.state(state)?, of_start.state(state)?);
         let mut d = vec![0.0; now.len()];
         for (output, factor) in factors.iter().enumerate() {
             // The last state has the outputs' rows alone.
@@ -79,7 +80,7 @@ pub(super) fn run(
     if let Some(gradient) = gradient {
         let d_hidden = vec![0.0; batch.outputs.len() * width];
         let taps = Taps { edits: &[], injections: &injections };
-        backward_tapped(weights, prepared, batch, activations, &d_hidden, taps, scratch, gradient);
+        backward_tapped(weights, prepared, batch, activations, &d_hidden, taps, scratch, gradient)?;
     }
-    total
+    Ok(total)
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::stream::{StreamEdit, edits_of_batch};
+use crate::error::Result;
 use crate::model::backward::backward_tapped;
 use crate::model::chat::Example;
 use crate::model::forward::{Prepared, forward_edited};
@@ -28,24 +29,29 @@ pub fn tokens(example: &Example) -> usize {
 }
 
 /// Mean loss over the tokens that carry loss, weighted by row; NaN when there is none.
-pub fn mean_loss(weights: &Weights, examples: &[&Example]) -> f64 {
+pub fn mean_loss(weights: &Weights, examples: &[&Example]) -> Result<f64> {
     mean_loss_edited(weights, examples, &[])
 }
 
 /// [`mean_loss`] with changes of the residual stream.
-pub fn mean_loss_edited(weights: &Weights, examples: &[&Example], edits: &[StreamEdit]) -> f64 {
-    mean_loss_with(weights, &Prepared::for_batches(weights), examples, edits)
+pub fn mean_loss_edited(weights: &Weights, examples: &[&Example], edits: &[StreamEdit]) -> Result<f64> {
+    mean_loss_with(weights, &Prepared::for_batches(weights)?, examples, edits)
 }
 
 /// [`mean_loss_edited`] with weights that are laid out already.
-pub fn mean_loss_with(weights: &Weights, prepared: &Prepared, examples: &[&Example], edits: &[StreamEdit]) -> f64 {
+pub fn mean_loss_with(
+    weights: &Weights,
+    prepared: &Prepared,
+    examples: &[&Example],
+    edits: &[StreamEdit],
+) -> Result<f64> {
     let mut worker = Worker::default();
     let total: f64 = examples.iter().map(|example| loss_weight(example)).sum();
     let lengths: Vec<usize> = examples.iter().map(|example| tokens(example)).collect();
     let loss = |rows: Range<usize>| {
         run(&mut worker, weights, prepared, examples[rows].iter().copied(), edits, 1.0 / total, None)
     };
-    runs(&lengths).into_iter().map(loss).sum::<f64>() / if total > 0.0 { 1.0 } else { 0.0 }
+    Ok(runs(&lengths).into_iter().map(loss).sum::<Result<f64>>()? / if total > 0.0 { 1.0 } else { 0.0 })
 }
 
 /// Places in a row whose token carries loss.
@@ -60,19 +66,23 @@ pub fn loss_weight(example: &Example) -> f64 {
 
 impl Sft {
     /// Buffers for these weights' shape and at most `threads` threads.
-    pub fn new(weights: &Weights, threads: usize) -> Self {
-        Sft { passes: Passes::new(weights, None, threads) }
+    pub fn new(weights: &Weights, threads: usize) -> Result<Self> {
+        Ok(Sft { passes: Passes::new(weights, None, threads)? })
+    }
+
+    /// Takes over changed weights.
+    pub fn update(&mut self, weights: &Weights) -> Result<()> {
+        self.passes.update(weights)
     }
 
     /// Mean loss of the examples (at least one of them has loss) and its gradient.
-    pub fn gradient(&mut self, weights: &Weights, examples: &[&Example]) -> (f64, &[f32]) {
-        self.passes.update(weights);
+    pub fn gradient(&mut self, weights: &Weights, examples: &[&Example]) -> Result<(f64, &[f32])> {
         let lengths: Vec<usize> = examples.iter().map(|example| tokens(example)).collect();
         let scale = 1.0 / examples.iter().map(|example| loss_weight(example)).sum::<f64>();
         let loss = self.passes.run(weights, &lengths, true, &|worker, prepared, rows, gradient| {
             run(worker, weights, prepared, examples[rows].iter().copied(), &[], scale, gradient)
-        });
-        (loss, self.passes.gradient())
+        })?;
+        Ok((loss, self.passes.gradient()))
     }
 }
 
@@ -85,7 +95,7 @@ pub(super) fn run<'a>(
     edits: &[StreamEdit],
     scale: f64,
     mut gradient: Option<&mut [f32]>,
-) -> f64 {
+) -> Result<f64> {
     let Worker { batch, targets, activations, scratch, head, .. } = worker;
     batch.clear();
     targets.clear();
@@ -95,14 +105,14 @@ pub(super) fn run<'a>(
         targets.extend(predicted(example).map(|position| Target { id: example.ids[position], weight }));
     }
     if targets.is_empty() {
-        return 0.0;
+        return Ok(0.0);
     }
     let edits = edits_of_batch(edits, batch);
-    forward_edited(weights, prepared, batch, &edits, activations);
-    let loss = head::loss(weights, prepared, activations.hidden(), targets, head, gradient.as_deref_mut());
+    forward_edited(weights, prepared, batch, &edits, activations)?;
+    let loss = head::loss(weights, prepared, activations.hidden(), targets, head, gradient.as_deref_mut())?;
     if let Some(gradient) = gradient {
         let taps = Taps { edits: &edits, injections: &[] };
-        backward_tapped(weights, prepared, batch, activations, &head.d_hidden, taps, scratch, gradient);
+        backward_tapped(weights, prepared, batch, activations, &head.d_hidden, taps, scratch, gradient)?;
     }
-    loss
+    Ok(loss)
 }

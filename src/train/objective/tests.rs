@@ -76,15 +76,15 @@ fn losses() -> Vec<Loss> {
 
 /// A loss of rows under some weights, and its gradient.
 fn evaluate(loss: Loss, start: &Weights, weights: &Weights, rows: &[Example], rejected: &[Example]) -> (f64, Vec<f32>) {
-    let prepared = Prepared::new(start);
+    let prepared = Prepared::new(start).unwrap();
     let origin = Some(Start { weights: start, prepared: &prepared });
     let rejected = if matches!(loss, Loss::Dpo { .. }) { rejected } else { &[] };
     let source = Source::new(loss, rows, rejected, origin).unwrap();
-    let mut passes = Passes::new(weights, None, 1);
+    let mut passes = Passes::new(weights, None, 1).unwrap();
     let batch: Vec<usize> = (0..source.units.len()).collect();
     let amount = source.amount(from_ref(&batch));
-    let value = source.run(&mut passes, weights, origin, &batch, amount, true);
-    assert_eq!(value, source.run(&mut passes, weights, origin, &batch, amount, false));
+    let value = source.run(&mut passes, weights, origin, &batch, amount, true).unwrap();
+    assert_eq!(value, source.run(&mut passes, weights, origin, &batch, amount, false).unwrap());
     (value, passes.gradient().to_vec())
 }
 
@@ -263,9 +263,9 @@ fn edits_of_the_stream_are_there_in_training_and_gone_after_it() {
         let evaluate = |weights: &Weights, edits: &[StreamEdit]| {
             let source = Source { edits, ..Source::new(loss, &outcome, &[], None).unwrap() };
             let batch: Vec<usize> = (0..outcome.len()).collect();
-            let mut passes = Passes::new(weights, None, 1);
+            let mut passes = Passes::new(weights, None, 1).unwrap();
             let amount = source.amount(from_ref(&batch));
-            (source.run(&mut passes, weights, None, &batch, amount, true), passes.gradient().to_vec())
+            (source.run(&mut passes, weights, None, &batch, amount, true).unwrap(), passes.gradient().to_vec())
         };
         let (value, gradient) = evaluate(&moved, &edits);
         assert!((value - evaluate(&moved, &[]).0).abs() > 1e-3);
