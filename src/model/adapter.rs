@@ -40,24 +40,24 @@ pub struct Adapters {
     /// All adapters' A and B, back to back.
     pub values: Vec<f32>,
     /// Inner size.
-    rank: usize,
-    scale: f32,
+    pub(super) rank: usize,
+    pub(super) scale: f32,
     /// Share of each adapter's inputs that are dropped.
-    dropout: f64,
+    pub(super) dropout: f64,
     /// Of each block and map.
     places: Vec<[Vec<Place>; MAPS]>,
 }
 
 /// Where the factors of one adapter stand.
 #[derive(Clone, Debug, PartialEq)]
-struct Place {
-    /// First of the map's outputs that it adds to, and how many.
-    outputs: Range<usize>,
-    inputs: usize,
+pub(super) struct Place {
+    /// The map's outputs that it adds to.
+    pub outputs: Range<usize>,
+    pub inputs: usize,
     /// (rank, inputs).
-    a: Range<usize>,
+    pub a: Range<usize>,
     /// (outputs, rank).
-    b: Range<usize>,
+    pub b: Range<usize>,
 }
 
 /// One adapter for [`Adapters::new`]: the linear map, and the places of A (rank, inputs) and B (outputs, rank).
@@ -85,11 +85,16 @@ impl Adapters {
         Adapters { values, rank, scale, dropout, places }
     }
 
+    /// The adapters of a map of a block.
+    pub(super) fn places(&self, layer: usize, map: Map) -> &[Place] {
+        &self.places[layer][map as usize]
+    }
+
     /// Adds what the adapters of a map make of `input` (rows, inputs) to its `output` (rows, `stride` apart). `noise`
     /// decides which inputs are dropped.
     pub(super) fn add(&self, at: At, input: &[f32], output: &mut [f32], stride: usize) {
         let (mut low, mut kept) = (Vec::new(), Vec::new());
-        for place in &self.places[at.layer][at.map as usize] {
+        for place in self.places(at.layer, at.map) {
             let rows = input.len() / place.inputs;
             let input = self.keep(at, place, input, &mut kept);
             self.lower(place, input, &mut low);
@@ -109,7 +114,7 @@ impl Adapters {
         gradient: &mut [f32],
     ) {
         let (mut low, mut d_low, mut kept, mut d_kept) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        for place in &self.places[at.layer][at.map as usize] {
+        for place in self.places(at.layer, at.map) {
             let (rank, inputs, outputs) = (self.rank, place.inputs, place.outputs.len());
             let rows = input.len() / inputs;
             if rows == 0 {
@@ -159,7 +164,7 @@ impl Adapters {
     }
 
     /// Multiplies what is dropped by 0 and the rest by 1 / (1 - dropout); equal for equal noise and place.
-    fn drop(&self, at: At, place: &Place, rows: &mut [f32]) {
+    pub(super) fn drop(&self, at: At, place: &Place, rows: &mut [f32]) {
         let Some(noise) = at.noise else { return };
         let mut random = Random::stream(noise, &[at.layer as u64, place.a.start as u64]);
         let (bound, factor) = ((self.dropout * 65536.0).round() as u64, (1.0 / (1.0 - self.dropout)) as f32);

@@ -6,6 +6,7 @@ use super::adapter::Map;
 use super::attention::{Backward, attention_backward};
 use super::batch::Batch;
 use super::block::{Block, Heads, branch_backward};
+use super::device::passes;
 use super::forward::{Activations, LayerActivations, Prepared, block_forward, take};
 use super::kernels::{View, add, multiply, rms_norm_backward};
 use super::tap::{Taps, edit_backward};
@@ -60,6 +61,9 @@ pub fn backward_tapped(
     scratch: &mut Scratch,
     gradient: &mut [f32],
 ) -> Result<()> {
+    if let (Some(mirror), Some(trace)) = (&prepared.mirror, &activations.trace) {
+        return passes::backward(weights, (prepared, mirror), batch, trace, d_hidden, taps, gradient);
+    }
     let Weights { config, layout, .. } = weights;
     let (width, feed_forward) = (config.width, config.feed_forward);
     let (query_width, key_value, rows) = (config.query_width(), 2 * config.key_width(), batch.ids.len());

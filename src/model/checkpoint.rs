@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::config::Config;
 use super::layout::{Layout, NamedTensor, tensors};
+use super::processor::Processor;
 use super::weights::Weights;
 use crate::ensure;
 use crate::error::{Error, Result};
@@ -120,7 +121,12 @@ impl Reading {
         config.check()?;
         let layout = Layout::of(config);
         let places = tensors(config).into_iter().map(|tensor| (tensor.name.clone(), tensor)).collect();
-        let weights = Weights { config: config.clone(), values: vec![0.0; layout.values], layout };
+        let weights = Weights {
+            config: config.clone(),
+            values: vec![0.0; layout.values],
+            layout,
+            processor: Processor::default(),
+        };
         Ok(Reading { weights, places, found: HashMap::new(), bytes: Vec::new() })
     }
 

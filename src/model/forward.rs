@@ -7,6 +7,8 @@ use super::attention;
 use super::batch::Batch;
 use super::block::{Block, Branch, HeadNorm};
 use super::config::Config;
+use super::device::passes::{self, Trace};
+use super::device::{Mirror, PASS_TOKENS};
 use super::kernels::{Panels, View, rms_norm};
 use super::rotary::{Rotary, rotaries};
 use super::share::share;
@@ -29,6 +31,8 @@ pub struct Prepared {
     /// What is trained beside frozen weights.
     pub adapters: Option<Adapters>,
     packs: bool,
+    /// The values on the device that computes; nothing else is laid out then.
+    pub(super) mirror: Option<Arc<Mirror>>,
 }
 
 /// One block's matrices, transposed and cut into panels, and the gains of its norms as they multiply; what a family does
@@ -61,6 +65,11 @@ impl Prepared {
         Prepared { adapters, ..self.clone() }
     }
 
+    /// Most tokens that are worth passing through at a time, where something else computes than this processor.
+    pub fn device_tokens(&self) -> Option<usize> {
+        self.mirror.is_some().then_some(PASS_TOKENS)
+    }
+
     /// Number of values that a gradient has: of the adapters, where there are some.
     pub fn trained_values(&self, weights: &Weights) -> usize {
         self.adapters.as_ref().map_or(weights.values.len(), |adapters| adapters.values.len())
@@ -69,6 +78,7 @@ impl Prepared {
     fn with(weights: &Weights, packs: bool) -> Result<Self> {
         let mut prepared = Prepared {
             layers: Arc::new((0..weights.config.layers).map(|_| PreparedLayer::default()).collect()),
+            mirror: None,
             head: Arc::default(),
             gain: Vec::new(),
             rotaries: Arc::new(rotaries(&weights.config)),
@@ -80,8 +90,17 @@ impl Prepared {
     }
 
     /// Lays out changed weights of the same shape, in place unless clones share it, on at most `threads` threads.
+    ///
+    /// # Errors
+    /// A device that is not there or too small.
     pub fn update(&mut self, weights: &Weights, threads: usize) -> Result<()> {
-        let Weights { config, values, layout } = weights;
+        if let Some(device) = weights.processor.device()? {
+            // The old values make room before the new ones come.
+            self.mirror = None;
+            self.mirror = Some(Arc::new(Mirror::new(weights, &device)?));
+            return Ok(());
+        }
+        let Weights { config, values, layout, .. } = weights;
         let packs = self.packs;
         let pack = |panels: &mut Panels, matrix: &[f32], inputs: usize| {
             if packs {
@@ -127,6 +146,8 @@ pub struct Activations {
     pub(super) last_inverse: Vec<f32>,
     /// (outputs, width): after the last norm, the input of the language-model head.
     pub(super) hidden: Vec<f32>,
+    /// What a device computed in place of all but `hidden`.
+    pub(super) trace: Option<Trace>,
 }
 
 /// What one block computed. In the last block, the rows from `queries` on are those of the outputs.
@@ -163,8 +184,14 @@ impl Activations {
     }
     /// (rows, width) of the last batch: a state of the residual stream, counted as in [`tap`](super::tap) and as it was
     /// after any edits. Of the last state there are the outputs' rows alone.
+    ///
+    /// # Errors
+    /// A device that went away.
     pub fn state(&self, state: usize) -> Result<&[f32]> {
-        Ok(self.inputs.get(state).unwrap_or(&self.last))
+        match &self.trace {
+            Some(trace) => trace.state(state),
+            None => Ok(self.inputs.get(state).unwrap_or(&self.last)),
+        }
     }
 }
 
@@ -175,6 +202,9 @@ pub(super) fn take(buffer: &mut Vec<f32>, count: usize) -> &mut [f32] {
 }
 
 /// Runs the decoder; `activations` then hold the outputs' hidden rows and all that the way back needs.
+///
+/// # Errors
+/// A device whose memory is full, or that went away.
 pub fn forward(weights: &Weights, prepared: &Prepared, batch: &Batch, activations: &mut Activations) -> Result<()> {
     forward_edited(weights, prepared, batch, &[], activations)
 }
@@ -189,7 +219,12 @@ pub fn forward_edited(
 ) -> Result<()> {
     let (config, width) = (&weights.config, weights.config.width);
     let (rows, count) = (batch.ids.len(), batch.outputs.len());
-    let Activations { inputs, layers, most, last, last_inverse, hidden } = activations;
+    let Activations { inputs, layers, most, last, last_inverse, hidden, trace } = activations;
+    if let Some(mirror) = &prepared.mirror {
+        *trace = None;
+        *trace = Some(passes::forward(weights, (prepared, mirror), batch, edits, hidden)?);
+        return Ok(());
+    }
     inputs.resize_with(config.layers, Vec::new);
     let kept = config.layers * block_values(config, batch);
     layers.resize_with(if most.is_some_and(|most| kept > most) { 1 } else { config.layers }, LayerActivations::default);

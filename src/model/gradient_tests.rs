@@ -4,6 +4,7 @@ use super::backward::{Scratch, backward_tapped};
 use super::batch::Batch;
 use super::forward::{Activations, Prepared, forward_edited};
 use super::head::{self, Head, Target};
+use super::processor::tests::tested;
 use super::tap::{Change, Edit, Injection, Rows, Taps};
 use super::variant::{FAMILIES, Family};
 use super::weights::Weights;
@@ -97,6 +98,42 @@ fn gradients_pass_through_edits_and_enter_at_states() {
             ];
             let injections = [Injection { state, gradient: noise(27 * 24) }];
             check(&odd(family, 11), &edits, &injections);
+        }
+    }
+}
+
+#[test]
+fn a_device_gives_the_same_loss_and_gradient() {
+    let mut random = Random::new(8);
+    let mut noise = |count: usize| (0..count).map(|_| random.normal() as f32).collect::<Vec<f32>>();
+    let mut direction = noise(24);
+    let norm = direction.iter().map(|value| value * value).sum::<f32>().sqrt();
+    direction.iter_mut().for_each(|value| *value /= norm);
+    let marks: Vec<bool> = (0..27).map(|row| row % 3 != 1).collect();
+    for family in FAMILIES {
+        let weights = odd(family, 11);
+        for state in [None, Some(0), Some(1), Some(2)] {
+            let edit = |rows: Rows, change: Change| state.map(|state| Edit { state, rows, change });
+            let injections: Vec<Injection> =
+                state.iter().map(|state| Injection { state: *state, gradient: noise(27 * 24) }).collect();
+            let edits: Vec<Edit> = [
+                edit(Rows::Marked(marks.clone()), Change::Add(noise(24))),
+                edit(Rows::All, Change::Remove(vec![direction.clone()])),
+                edit(Rows::Marked(marks.clone()), Change::Remove(vec![direction.clone()])),
+                edit(Rows::All, Change::Add(noise(24))),
+            ]
+            .into_iter()
+            .flatten()
+            .collect();
+            let (loss, gradient) = step(&weights, &edits, &injections);
+            let (found, of_device) = step(&weights.clone().on(tested()), &edits, &injections);
+            assert!((loss / found - 1.0).abs() < 1e-5, "{family:?} {state:?}: {found} is not {loss}");
+            for tensor in weights.tensors() {
+                let (own, found) = (&gradient[tensor.range.clone()], &of_device[tensor.range.clone()]);
+                let size = own.iter().fold(0f32, |most, value| most.max(value.abs()));
+                let error = own.iter().zip(found).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+                assert!(size > 1e-6 && error < 1e-4 * size, "{family:?} {state:?} {}: {error} of {size}", tensor.name);
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The language-model head with cross-entropy, in blocks of rows so that logits never exist all at once.
 
 use super::backward::{input_gradient, weight_gradient};
+use super::device;
 use super::forward::{Prepared, take};
 use super::kernels::{cap, cap_backward, cross_entropy};
 use super::weights::Weights;
@@ -37,6 +38,11 @@ pub fn loss(
     head: &mut Head,
     gradient: Option<&mut [f32]>,
 ) -> Result<f64> {
+    if let Some(mirror) = &prepared.mirror {
+        let gradient = gradient.map(|gradient| (gradient, prepared.adapters.is_some()));
+        let d_hidden = take(&mut head.d_hidden, hidden.len());
+        return device::head::loss(weights, mirror, hidden, targets, d_hidden, gradient);
+    }
     let of_row = |row: usize, logits: &mut [f32]| {
         let Target { id, weight } = targets[row];
         Ok(f64::from(weight) * f64::from(cross_entropy(logits, id, weight)))
@@ -59,6 +65,10 @@ pub fn loss_of_rows(
     let bound = weights.config.variant.logit_cap.map(|bound| bound as f32);
     let Head { logits, capped, d_hidden } = head;
     let d_hidden = take(d_hidden, hidden.len());
+    if let Some(mirror) = &prepared.mirror {
+        let gradient = gradient.map(|gradient| (gradient, prepared.adapters.is_some()));
+        return device::head::loss_of_rows(weights, mirror, hidden, d_hidden, gradient, &mut of_row);
+    }
     let mut total = 0.0;
     let blocks = hidden.chunks(ROWS * width).zip(d_hidden.chunks_mut(ROWS * width));
     for (block, (hidden, d_hidden)) in blocks.enumerate() {
@@ -88,6 +98,9 @@ pub fn loss_of_rows(
 
 /// Logits (outputs, vocabulary) of hidden rows.
 pub fn logits(weights: &Weights, prepared: &Prepared, hidden: &[f32], logits: &mut Vec<f32>) -> Result<()> {
+    if let Some(mirror) = &prepared.mirror {
+        return device::head::logits(weights, mirror, hidden, logits);
+    }
     let (width, vocabulary) = (weights.config.width, weights.config.vocabulary);
     let rows = hidden.len() / width;
     let logits = take(logits, rows * vocabulary);

@@ -234,7 +234,7 @@ impl Reader {
     /// The arithmetic of each row is that of [`forward_edited`](super::forward::forward_edited) over the whole.
     fn pass(&mut self, model: Model, sequences: &[&[u32]], ends: bool) -> Result<()> {
         let Model { weights, prepared, steering } = model;
-        let Weights { config, values, layout } = weights;
+        let Weights { config, values, layout, .. } = weights;
         let (width, query, key) = (config.width, config.query_width(), config.key_width());
         let (epsilon, before) = (config.norm_epsilon as f32, self.ids.len());
         let b = &mut self.buffers;

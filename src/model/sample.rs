@@ -3,17 +3,16 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::alternatives::likeliest;
 use super::block::{Block, Branch, HeadNorm};
 use super::config::Config;
-use super::draw::draw;
+use super::device;
+use super::draft::{Draft, Drawing};
 use super::forward::{Prepared, embed, take};
 use super::head;
 use super::kernels::{KEY_BLOCK, attend, rms_norm};
 use super::reading::{LayerCache, Model, PromptCache, Reader, plan};
 use super::tap::{Change, Edit, Rows};
 use super::weights::Weights;
-use crate::data::random::Random;
 use crate::ensure;
 use crate::error::{Error, Kind, Result};
 
@@ -148,11 +147,14 @@ pub(super) fn sample_prepared(
 ) -> Result<Vec<Completion>> {
     check(&weights.config, prompts, options)?;
     steering.iter().try_for_each(|steering| steering.check(&weights.config))?;
-    let mut completions: Vec<Option<Completion>> = vec![None; prompts.len()];
     if options.max_tokens == 0 {
         let empty = Completion { ids: vec![], logprobs: vec![], alternatives: vec![], finish: Finish::Length };
         return Ok(vec![empty; prompts.len()]);
     }
+    if let Some(mirror) = &prepared.mirror {
+        return device::sampling::sample(weights, (prepared, mirror), prompts, options, steering, cancelled);
+    }
+    let mut completions: Vec<Option<Completion>> = vec![None; prompts.len()];
     let mut sampler = Sampler::new(weights, prepared, options, steering);
     // Equal prompts are read once, and what several begin with is read once.
     let mut order: Vec<usize> = (0..prompts.len()).collect();
@@ -167,7 +169,7 @@ pub(super) fn sample_prepared(
         }
         while sampler.slots.len() < ROWS {
             if let Some((index, prompt)) = waiting.pop_front() {
-                sampler.begin(index, prompt, prompts[index].seed);
+                sampler.begin(index, prompt, &prompts[index]);
                 continue;
             }
             let Some(reading) = readings.next() else { break };
@@ -180,10 +182,8 @@ pub(super) fn sample_prepared(
         }
         sampler.choose();
         for index in (0..sampler.slots.len()).rev() {
-            if let Some(finish) = sampler.slots[index].finish {
-                let slot = sampler.slots.swap_remove(index);
-                let Slot { ids, logprobs, alternatives, .. } = slot;
-                completions[slot.index] = Some(Completion { ids, logprobs, alternatives, finish });
+            if sampler.slots[index].draft.finish.is_some() {
+                sampler.slots.swap_remove(index).draft.end(&mut completions);
             }
         }
         if !sampler.slots.is_empty() {
@@ -214,27 +214,21 @@ fn check(config: &Config, prompts: &[Prompt], options: &SampleOptions) -> Result
 
 /// A completion in the making.
 struct Slot {
-    index: usize,
+    draft: Draft,
     prompt: Rc<PromptCache>,
     layers: Vec<LayerCache>,
-    random: Random,
-    ids: Vec<u32>,
-    logprobs: Vec<f32>,
-    alternatives: Vec<Vec<(u32, f32)>>,
-    finish: Option<Finish>,
 }
 
 struct Sampler<'a> {
     weights: &'a Weights,
     prepared: &'a Prepared,
     options: &'a SampleOptions,
+    drawing: Drawing<'a>,
     steering: &'a [Steering],
     reader: Reader,
     slots: Vec<Slot>,
     positions: Vec<u32>,
     logits: Vec<f32>,
-    row: Vec<f32>,
-    candidates: Vec<u32>,
     stream: Vec<f32>,
     inverse: Vec<f32>,
     normed: Vec<f32>,
@@ -255,13 +249,12 @@ impl<'a> Sampler<'a> {
             weights,
             prepared,
             options,
+            drawing: Drawing::new(options, weights.config.context),
             steering,
             reader: Reader::default(),
             slots: Vec::new(),
             positions: Vec::new(),
             logits: Vec::new(),
-            row: Vec::new(),
-            candidates: Vec::new(),
             stream: Vec::new(),
             inverse: Vec::new(),
             normed: Vec::new(),
@@ -278,58 +271,40 @@ impl<'a> Sampler<'a> {
     }
 
     /// Begins a completion of a prompt that was read.
-    fn begin(&mut self, index: usize, prompt: Rc<PromptCache>, seed: u64) {
+    fn begin(&mut self, index: usize, cache: Rc<PromptCache>, prompt: &Prompt) {
         let config = &self.weights.config;
-        let room = self.options.max_tokens.min(config.context - prompt.length).min(ROOM);
+        let room = self.options.max_tokens.min(config.context - cache.length).min(ROOM);
         self.slots.push(Slot {
-            index,
-            prompt,
+            draft: Draft::new(index, prompt),
+            prompt: cache,
             layers: (0..config.layers).map(|_| LayerCache::with_room(room, config.key_width())).collect(),
-            random: Random::stream(seed, &[0x5A3F]),
-            ids: Vec::new(),
-            logprobs: Vec::new(),
-            alternatives: Vec::new(),
-            finish: None,
         });
     }
 
     /// Draws the next token of every slot from its logits.
     fn choose(&mut self) {
-        let (vocabulary, context) = (self.weights.config.vocabulary, self.weights.config.context);
+        let vocabulary = self.weights.config.vocabulary;
         for (index, slot) in self.slots.iter_mut().enumerate() {
             // A slot without tokens has just come: its logits are the prompt's.
-            let logits = match slot.ids.is_empty() {
+            let logits = match slot.draft.ids.is_empty() {
                 true => &slot.prompt.logits,
                 false => &self.logits[index * vocabulary..][..vocabulary],
             };
-            let (id, logprob) = draw(logits, self.options, &mut slot.random, &mut self.row, &mut self.candidates);
-            if self.options.stop.contains(&id) {
-                slot.finish = Some(Finish::Stop);
-                continue;
-            }
-            slot.ids.push(id);
-            slot.logprobs.push(logprob);
-            if self.options.alternatives > 0 {
-                slot.alternatives.push(likeliest(logits, self.options.alternatives, &mut self.row));
-            }
-            // A token at the end of the context can be drawn but not read.
-            if slot.ids.len() >= self.options.max_tokens || slot.prompt.length + slot.ids.len() > context {
-                slot.finish = Some(Finish::Length);
-            }
+            self.drawing.draw(&mut slot.draft, logits);
         }
     }
 
     /// Reads the last token of every slot and leaves the logits that follow.
     fn step(&mut self) -> Result<()> {
-        let Weights { config, values, layout } = self.weights;
+        let Weights { config, values, layout, .. } = self.weights;
         let (width, query, key) = (config.width, config.query_width(), config.key_width());
         let (rows, epsilon) = (self.slots.len(), config.norm_epsilon as f32);
         let prepared = self.prepared;
         self.positions.clear();
-        self.positions.extend(self.slots.iter().map(|slot| (slot.prompt.length + slot.ids.len() - 1) as u32));
+        self.positions.extend(self.slots.iter().map(|slot| (slot.draft.length + slot.draft.ids.len() - 1) as u32));
         let end = self.positions.iter().max().map_or(0, |position| *position as usize + 1);
         self.last.clear();
-        self.last.extend(self.slots.iter().map(|slot| slot.ids.last().expect("a slot that goes on has a token")));
+        self.last.extend(self.slots.iter().map(|slot| slot.draft.ids.last().expect("a slot that goes on has a token")));
         let stream = take(&mut self.stream, rows * width);
         embed(config, &values[layout.embedding.clone()], &self.last, stream);
         let inverse = take(&mut self.inverse, rows);
@@ -375,6 +350,7 @@ fn steer(steering: &[Steering], state: usize, stream: &mut [f32], width: usize) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::random::Random;
     use crate::model::batch::Batch;
     use crate::model::config::tests::tiny;
     use crate::model::forward::{Activations, forward_edited};

@@ -20,7 +20,7 @@ pub fn sample_shared(
 ) -> Result<Vec<Completion>> {
     let prepared = Prepared::new(weights)?;
     let threads = threads.min(prompts.len() / COMPLETIONS).max(1);
-    if threads == 1 {
+    if threads == 1 || prepared.mirror.is_some() {
         return sample_prepared(weights, &prepared, prompts, options, steering, cancelled);
     }
     // Prompts that begin alike stay together, because one thread reads once what they share.

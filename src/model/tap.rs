@@ -52,6 +52,15 @@ pub struct Taps<'a> {
     pub injections: &'a [Injection],
 }
 
+impl Rows {
+    /// The batch's outputs.
+    pub fn outputs(batch: &Batch) -> Self {
+        let mut marks = vec![false; batch.ids.len()];
+        batch.outputs.iter().for_each(|row| marks[*row] = true);
+        Rows::Marked(marks)
+    }
+}
+
 impl Change {
     /// Changes one row.
     pub fn apply(&self, row: &mut [f32]) {

@@ -9,6 +9,7 @@ use safetensors::tensor::{Dtype, View};
 use super::checkpoint::Reading;
 use super::config::Config;
 use super::layout::{Layout, Linear, NamedTensor, linears, tensors};
+use super::processor::Processor;
 use crate::data::digest::Digest;
 use crate::data::random::Random;
 use crate::error::{Error, Result};
@@ -22,6 +23,8 @@ pub struct Weights {
     pub values: Vec<f32>,
     /// Where each matrix stands in `values`.
     pub layout: Layout,
+    /// What computes the passes over them.
+    pub processor: Processor,
 }
 
 impl Weights {
@@ -49,7 +52,12 @@ impl Weights {
             fill(&layout.head, 0.02);
         }
         layout.layers.iter().for_each(|layer| values[layer.query_key_value_bias.clone()].fill(0.0));
-        Ok(Weights { config: config.clone(), values, layout })
+        Ok(Weights { config: config.clone(), values, layout, processor: Processor::Cpu })
+    }
+
+    /// The same values, passes over which another processor computes.
+    pub fn on(self, processor: Processor) -> Self {
+        Weights { processor, ..self }
     }
 
     /// The tensors of the file, in the order of the flat buffer.

@@ -100,17 +100,23 @@ pub fn cut(lengths: &[usize], part_tokens: usize) -> Vec<Range<usize>> {
     parts
 }
 
-/// Consecutive rows of at most 1,024 tokens together, a longer one alone: what passes through a decoder at a time where
-/// nothing is trained.
-pub fn runs(lengths: &[usize]) -> Vec<Range<usize>> {
-    const TOKENS: usize = 1024;
-    let (mut runs, mut start, mut tokens) = (Vec::new(), 0, 0);
+/// Consecutive rows that pass through a decoder at a time where nothing is trained: at most 1,024 tokens together, a
+/// longer row alone. A device takes at most `device_tokens`, and counts rows as if all were as long as the longest,
+/// because that is the room that its attention needs.
+pub fn runs(lengths: &[usize], device_tokens: Option<usize>) -> Vec<Range<usize>> {
+    let most = device_tokens.unwrap_or(1024);
+    let (mut runs, mut start, mut tokens, mut longest) = (Vec::new(), 0, 0, 0);
     for (row, length) in lengths.iter().enumerate() {
-        if row > start && tokens + length > TOKENS {
+        let room = match device_tokens {
+            None => tokens + length,
+            Some(_) => (row + 1 - start) * longest.max(*length),
+        };
+        if row > start && room > most {
             runs.push(start..row);
-            (start, tokens) = (row, 0);
+            (start, tokens, longest) = (row, 0, 0);
         }
         tokens += length;
+        longest = longest.max(*length);
     }
     if start < lengths.len() {
         runs.push(start..lengths.len());
@@ -160,7 +166,7 @@ mod tests {
         }
         #[test]
         fn runs_cover_all_rows(lengths in proptest::collection::vec(1usize..1400, 0..60)) {
-            let runs = runs(&lengths);
+            let runs = runs(&lengths, None);
             prop_assert!(runs.iter().cloned().flatten().eq(0..lengths.len()));
             for run in runs {
                 prop_assert!(run.len() == 1 || lengths[run].iter().sum::<usize>() <= 1024);

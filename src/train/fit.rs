@@ -97,6 +97,7 @@ mod tests {
     use crate::error::Kind;
     use crate::model::config::Config;
     use crate::model::config::tests::tiny;
+    use crate::model::processor::tests::tested;
     use crate::model::variant::FAMILIES;
     use crate::model::weights::tests::odd;
     use crate::train::lora::AdapterOptions;
@@ -202,6 +203,47 @@ mod tests {
         let amount = source.amount(std::slice::from_ref(&all));
         let loss = source.run(&mut passes, weights, None, &all, amount, true).unwrap();
         (loss, passes.gradient().to_vec())
+    }
+
+    #[test]
+    fn a_device_trains_the_same_adapters() {
+        for family in FAMILIES {
+            let weights = odd(family, 1);
+            let examples = examples(5, 20);
+            let rows: Vec<&Example> = examples.iter().collect();
+            let mut random = Random::new(7);
+            for dropout in [0.0, 0.4] {
+                let options = AdapterOptions { dropout, ..AdapterOptions::default() };
+                let mut lora = Lora::with(&weights, 3, 6.0, &options, 2).unwrap();
+                lora.values.iter_mut().for_each(|value| *value += 0.05 * random.normal() as f32);
+                let (loss, gradient) = beside(&lora, &weights, &rows, Some(5));
+                let (found, of_device) = beside(&lora, &weights.clone().on(tested()), &rows, Some(5));
+                assert!((loss / found - 1.0).abs() < 1e-5, "{family:?} {dropout}: {found} is not {loss}");
+                let size = gradient.iter().fold(0f32, |most, value| most.max(value.abs()));
+                let error = gradient.iter().zip(&of_device).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+                assert!(error < 1e-4 * size, "{family:?} {dropout}: {error} of {size}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_training_on_a_device_ends_where_ours_ends() {
+        let weights = Weights::initial(&Config { context: 200, ..tiny() }, 1).unwrap();
+        let examples = examples(40, 60);
+        for method in [Method::Full, Method::Lora { rank: 2, alpha: 4.0 }] {
+            let options = Options { batch_tokens: 400, epochs: 2, method, ..Options::default() };
+            let ours = fit(&weights, &examples, &options, &mut silent).unwrap();
+            let trained = fit(&weights.clone().on(tested()), &examples, &options, &mut silent).unwrap();
+            assert_eq!(trained.weights.processor, tested());
+            assert!((trained.first_loss / ours.first_loss - 1.0).abs() < 1e-5);
+            assert!((trained.last_loss / ours.last_loss - 1.0).abs() < 1e-4);
+            assert!(ours.last_loss < ours.first_loss);
+            let moved = |values: &[f32], from: &[f32]| {
+                values.iter().zip(from).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt()
+            };
+            let apart = moved(&trained.weights.values, &ours.weights.values);
+            assert!(apart < 0.01 * moved(&ours.weights.values, &weights.values), "{method:?}: {apart}");
+        }
     }
 
     #[test]

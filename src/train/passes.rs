@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::batch::cut;
+use super::batch::{cut, runs};
 use crate::data::random::Random;
 use crate::error::Result;
 use crate::model::adapter::Adapters;
@@ -132,7 +132,9 @@ impl Passes {
             noise.batches += 1;
             (noise.seed, noise.batches)
         });
-        let shards = cut(lengths, SHARD_TOKENS);
+        // A device takes as much at a time as it can, and needs no shards.
+        let device_tokens = prepared.device_tokens();
+        let shards = cut(lengths, device_tokens.map_or(SHARD_TOKENS, |_| usize::MAX));
         gradients.resize_with(gradients.len().max(shards.len().min(threads + 1)), Vec::new);
         let work = |(worker, items, gradient, loss): &mut (&mut Worker, Range<usize>, &mut Vec<f32>, Result<f64>)| {
             if wanted {
@@ -145,7 +147,12 @@ impl Passes {
                 worker.batch.noise = noise.map(seed);
                 run(worker, prepared, place, wanted.then_some(&mut gradient[..]))
             };
-            *loss = cut(&lengths[items.clone()], RUN_TOKENS).into_iter().map(part).sum();
+            let own = &lengths[items.clone()];
+            let parts = match device_tokens {
+                Some(_) => runs(own, device_tokens),
+                None => cut(own, RUN_TOKENS),
+            };
+            *loss = parts.into_iter().map(part).sum();
         };
         let mut total = 0.0;
         // Shards run side by side in rounds and are added up in their order. The first is the sum from the start.

@@ -250,7 +250,8 @@ impl<'a> Source<'a> {
         let scale = 1.0 / units.iter().map(|unit| self.loss.amount(unit)).sum::<f64>();
         let mut worker = Worker::default();
         let part = |place: Range<usize>| self.part(&mut worker, (weights, prepared), start, &units[place], scale, None);
-        runs(&self.lengths[..units.len()]).into_iter().map(part).sum()
+        let runs = runs(&self.lengths[..units.len()], prepared.device_tokens());
+        runs.into_iter().map(part).sum()
     }
 }
 

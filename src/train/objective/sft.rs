@@ -51,7 +51,8 @@ pub fn mean_loss_with(
     let loss = |rows: Range<usize>| {
         run(&mut worker, weights, prepared, examples[rows].iter().copied(), edits, 1.0 / total, None)
     };
-    Ok(runs(&lengths).into_iter().map(loss).sum::<Result<f64>>()? / if total > 0.0 { 1.0 } else { 0.0 })
+    Ok(runs(&lengths, prepared.device_tokens()).into_iter().map(loss).sum::<Result<f64>>()?
+        / if total > 0.0 { 1.0 } else { 0.0 })
 }
 
 /// Places in a row whose token carries loss.

@@ -48,13 +48,7 @@ pub(super) fn edits_of_batch(edits: &[StreamEdit], batch: &Batch) -> Vec<Edit> {
         Change::Remove(_) => true,
     };
     let of_batch = |edit: &StreamEdit| {
-        let rows = if edit.answers_only {
-            let mut marks = vec![false; batch.ids.len()];
-            batch.outputs.iter().for_each(|row| marks[*row] = true);
-            Rows::Marked(marks)
-        } else {
-            Rows::All
-        };
+        let rows = if edit.answers_only { Rows::outputs(batch) } else { Rows::All };
         Edit { state: edit.state, rows, change: edit.change.clone() }
     };
     edits.iter().filter(acts).map(of_batch).collect()

@@ -25,6 +25,7 @@ use crate::error::Result;
 use crate::model::config::tests::tiny;
 use crate::model::divergence::Direction;
 use crate::model::forward::Prepared;
+use crate::model::processor::tests::tested;
 use crate::model::weights::Weights;
 use crate::train::checkpoint::State;
 use crate::train::fit::{Method, Options, Step, Trained, Training, Watch, fit, train};
@@ -86,6 +87,21 @@ fn evaluate(loss: Loss, start: &Weights, weights: &Weights, rows: &[Example], re
     let value = source.run(&mut passes, weights, origin, &batch, amount, true).unwrap();
     assert_eq!(value, source.run(&mut passes, weights, origin, &batch, amount, false).unwrap());
     (value, passes.gradient().to_vec())
+}
+
+#[test]
+fn a_device_gives_every_loss_and_its_gradient() {
+    let (start, moved) = start();
+    let (rows, rejected) = (rows(6, 2), rows(6, 3));
+    for loss in losses() {
+        let (value, gradient) = evaluate(loss, &start, &moved, &rows, &rejected);
+        let on = |weights: &Weights| weights.clone().on(tested());
+        let (found, of_device) = evaluate(loss, &on(&start), &on(&moved), &rows, &rejected);
+        assert!((value / found - 1.0).abs() < 1e-4, "{loss:?}: {found} is not {value}");
+        let (size, error) =
+            (norm(&gradient), norm(&gradient.iter().zip(&of_device).map(|(a, b)| a - b).collect::<Vec<_>>()));
+        assert!(error < 1e-4 * size, "{loss:?}: {error} of {size}");
+    }
 }
 
 fn options(method: Method) -> Options {
