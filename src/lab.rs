@@ -3,6 +3,7 @@
 pub mod bill;
 pub mod checkpoints;
 mod datasets;
+mod device;
 mod draft;
 mod event;
 mod files;
@@ -25,6 +26,7 @@ use crate::engine::deferred::Deferred;
 use crate::engine::{Engine, Turn};
 use crate::error::{Error, Kind, Result};
 use crate::model::config::Config;
+use crate::model::processor::Processor;
 use crate::model::weights::Weights;
 use crate::probe::kept::KeptProducts;
 use crate::provider::budget::{Budget, Spending};
@@ -66,6 +68,8 @@ pub struct Settings {
     pub budget_usd: Option<f64>,
     /// Buy again the jobs that failed or were cancelled.
     pub relaunch: bool,
+    /// What computes the passes over models, in place of what the project says.
+    pub device: Option<Processor>,
     /// First line of the script's `//!` text: the title of figures and reports.
     pub title: String,
     /// The rest of that text.
@@ -85,6 +89,7 @@ impl Settings {
             offline: false,
             budget_usd: None,
             relaunch: false,
+            device: None,
             title: String::new(),
             question: String::new(),
         }
@@ -116,6 +121,7 @@ struct Inner {
     said_by_users: Mutex<HashMap<Digest, Arc<HashSet<u128>>>>,
     checkpoint_seconds: Option<f64>,
     memory: Ledger,
+    processor: Processor,
 }
 
 /// Memory for inner products of rows that the next probes may have a use for.
@@ -154,6 +160,8 @@ impl Lab {
         let engine = Engine::new(settings.jobs)?;
         let files = Files::new(&settings.project, &settings.readable)?;
         let file = File::read(&settings.project)?;
+        let processor = settings.device.unwrap_or(file.device);
+        processor.check_built()?;
         let providers = Providers::new(file.providers, settings.offline);
         let prices = providers::read_prices(&settings.project)?;
         let limit = settings.budget_usd.map(read_dollars).transpose()?;
@@ -177,6 +185,7 @@ impl Lab {
             said_by_users: Mutex::default(),
             checkpoint_seconds: file.checkpoint_seconds,
             memory: Ledger::new(file.memory_gigabytes),
+            processor,
         };
         Ok(Lab { inner: Arc::new(inner) })
     }
@@ -258,7 +267,7 @@ impl Lab {
             output: Some(output),
             started_at,
             seconds,
-            program: concat!("drylab ", env!("CARGO_PKG_VERSION")).to_string(),
+            program: self.program(),
             run: self.inner.settings.run.clone(),
             host: host_name(),
         })
@@ -337,12 +346,6 @@ impl Lab {
     pub fn send(&self, event: Event) {
         self.inner.events.send(event);
     }
-    /// Threads that a call that computes may use: its own, and those of the calls that could run beside it. The number
-    /// must not change what it computes.
-    pub fn threads(&self) -> usize {
-        1 + self.inner.engine.idle()
-    }
-
     /// The time of day, for records that say when something happened; no key and no result depends on it.
     pub fn now() -> SystemTime {
         SystemTime::now()
@@ -365,7 +368,7 @@ impl Lab {
             return Err(Error::environment(format!("the weights {} are damaged in the store", digest.short()))
                 .with_help("run the same command again: they are trained anew"));
         };
-        let weights = Arc::new(Weights::from_safetensors(config, &bytes)?);
+        let weights = Arc::new(Weights::from_safetensors(config, &bytes)?.on(self.processor()));
         self.keep_weights(digest, weights.clone());
         Ok(weights)
     }

@@ -18,6 +18,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::model::processor::Processor;
+
 /// A whole alignment experiment in one short script: mix data, fine-tune, sample, judge, plot.
 #[derive(Parser)]
 #[command(name = "drylab", version, about, disable_help_subcommand = true)]
@@ -66,6 +68,9 @@ pub(crate) struct Script {
     /// What this command may spend at providers, in dollars; it stops before it would spend more
     #[arg(long, value_name = "DOLLARS")]
     budget_usd: Option<f64>,
+    /// What computes the passes over models: cpu, cuda, cuda:1, metal or candle [default: drylab.toml's `device`, or cpu]
+    #[arg(long, value_name = "NAME")]
+    device: Option<Processor>,
     /// Buy again the fine-tuning jobs that failed or were cancelled
     #[arg(long)]
     relaunch: bool,
@@ -146,6 +151,9 @@ pub(crate) struct ServeArguments {
     /// Trainings, and batches of answers, that compute at a time [default: the machine's cores]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+    /// What computes the passes over models: cpu, cuda, cuda:1, metal or candle [default: drylab.toml's `device`, or cpu]
+    #[arg(long, value_name = "NAME")]
+    device: Option<Processor>,
     /// Folder of the store [default: results/store]
     #[arg(long, value_name = "FOLDER")]
     store: Option<PathBuf>,

@@ -87,6 +87,7 @@ fn prepare_and_run(script: &Script) -> Result<u8, Failure> {
         // The error itself is what the user must see, also where the record cannot be written.
         let _ = record.write(&folder);
     })?);
+    record.program = lab.program();
     launch_job::recover(&lab)?;
     let (printer, stopper) = (lab.clone(), lab.clone());
     let options = RunOptions {

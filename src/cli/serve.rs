@@ -41,6 +41,7 @@ fn open_and_serve(arguments: &ServeArguments) -> Result<()> {
     let settings = Settings {
         readable: options.models.iter().map(|(_, folder)| folder.into()).collect(),
         jobs: arguments.jobs.unwrap_or(cores).max(1),
+        device: arguments.device,
         // What is served lives here.
         offline: true,
         ..Settings::new(project, store, "serve")

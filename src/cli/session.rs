@@ -89,6 +89,7 @@ pub fn open_lab(
         offline: script.offline,
         budget_usd: script.budget_usd,
         relaunch: script.relaunch,
+        device: script.device,
         title,
         question,
     };

@@ -7,6 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Deserialize;
 
 use crate::error::{Error, Result, ensure};
+use crate::model::processor::Processor;
 use crate::provider::chat::Chat;
 use crate::provider::endpoint::{AccessKey, Endpoint};
 use crate::provider::price::PriceList;
@@ -41,6 +42,8 @@ pub(super) struct File {
     pub checkpoint_seconds: Option<f64>,
     /// Memory that a run may use, where that is less than the machine has.
     pub memory_gigabytes: Option<f64>,
+    /// What computes the passes over models.
+    pub device: Processor,
 }
 
 impl File {
@@ -54,7 +57,7 @@ impl File {
         let file: File = toml::from_str(&text).map_err(|error| {
             let line = error.span().map_or(1, |span| text[..span.start].matches('\n').count() + 1);
             Error::input(format!("`{FILE}`:{line}: {}", error.message().replace('\n', " ")))
-                .with_help("see `drylab help providers`")
+                .with_help("see `drylab help providers` and `drylab help training`")
         })?;
         let amounts = [("checkpoint_seconds", file.checkpoint_seconds), ("memory_gigabytes", file.memory_gigabytes)];
         for (name, amount) in amounts {

@@ -5,11 +5,14 @@ use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
 use candle_core::Device;
+use serde::Deserialize;
 
+use crate::ensure;
 use crate::error::{Error, Result};
 
 /// What computes the passes over a model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
 pub enum Processor {
     /// This processor, by our own arithmetic.
     #[default]
@@ -43,22 +46,32 @@ impl Processor {
         Ok(Some(device))
     }
 
-    fn open(self) -> Result<Device> {
-        let (feature, built, device): (_, _, fn(usize) -> candle_core::Result<Device>) = match self {
-            Processor::Cpu | Processor::Candle => return Ok(Device::Cpu),
-            Processor::Cuda(_) => ("cuda", candle_core::utils::cuda_is_available(), Device::new_cuda),
-            Processor::Metal(_) => ("metal", candle_core::utils::metal_is_available(), Device::new_metal),
+    /// Refuses a device that this program was not built for.
+    pub fn check_built(self) -> Result<()> {
+        let (feature, built) = match self {
+            Processor::Cpu | Processor::Candle => return Ok(()),
+            Processor::Cuda(_) => ("cuda", cfg!(feature = "cuda")),
+            Processor::Metal(_) => ("metal", cfg!(feature = "metal")),
         };
-        if !built {
-            return Err(Error::input(format!("this drylab was built without `{feature}`"))
-                .with_help(format!("build it with `--features {feature}`, or set `device = \"cpu\"` in drylab.toml")));
-        }
-        let (Processor::Cuda(index) | Processor::Metal(index)) = self else { return Ok(Device::Cpu) };
-        device(index).map_err(|error| {
+        ensure!(
+            built, "this drylab was built without `{feature}`";
+            help: "build it with `--features {feature}`, or choose `--device cpu`"
+        );
+        Ok(())
+    }
+
+    fn open(self) -> Result<Device> {
+        self.check_built()?;
+        let device = match self {
+            Processor::Cpu | Processor::Candle => Ok(Device::Cpu),
+            Processor::Cuda(index) => Device::new_cuda(index),
+            Processor::Metal(index) => Device::new_metal(index),
+        };
+        device.map_err(|error| {
             let reason = error.to_string();
             let reason = reason.lines().next().unwrap_or("no reason was given");
             Error::environment(format!("`{self}` cannot be used: {reason}"))
-                .with_help("look whether the driver sees it, or set `device = \"cpu\"` in drylab.toml")
+                .with_help("look whether the driver sees it, or choose `--device cpu`")
         })
     }
 }
@@ -74,6 +87,14 @@ impl fmt::Display for Processor {
     }
 }
 
+impl TryFrom<String> for Processor {
+    type Error = Error;
+
+    fn try_from(text: String) -> Result<Self> {
+        text.parse()
+    }
+}
+
 impl FromStr for Processor {
     type Err = Error;
 
@@ -85,8 +106,10 @@ impl FromStr for Processor {
             ("candle", _) if text == name => Ok(Processor::Candle),
             ("cuda", Some(index)) => Ok(Processor::Cuda(index)),
             ("metal", Some(index)) => Ok(Processor::Metal(index)),
-            _ => Err(Error::input(format!("there is no device `{text}`"))
-                .with_help("choose `cpu`, `cuda`, `cuda:1`, `metal` or `candle`")),
+            // One sentence, because it stands within the errors of `drylab.toml` and of the command line.
+            _ => Err(Error::input(format!(
+                "there is no device `{text}`: choose `cpu`, `cuda`, `cuda:1`, `metal` or `candle`"
+            ))),
         }
     }
 }

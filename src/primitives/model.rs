@@ -100,7 +100,7 @@ impl Model {
         weights: Arc<Weights>,
         source: Option<Value>,
     ) -> Result<Self> {
-        let tokenizer = Digest::of(format.tokenizer.to_json());
+        let (tokenizer, weights) = (Digest::of(format.tokenizer.to_json()), lab.place(weights));
         let mut identity = json!({ "weights": weights.digest()?, "tokenizer": tokenizer });
         if let Some(template) = format.template_digest() {
             identity["template"] = json!(template);

@@ -133,7 +133,7 @@ fn pretrain(
         threads: std::thread::available_parallelism().map_or(1, |count| count.get()),
         ..train::Options::default()
     };
-    let first = Weights::initial(config, options.seed)?;
+    let first = Weights::initial(config, options.seed)?.on(lab.processor());
     let course = Course {
         key,
         label,

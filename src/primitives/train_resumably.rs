@@ -65,7 +65,7 @@ struct KeptEpoch {
 /// Too little memory, and whatever stops a training. The last good checkpoint is kept then, and named.
 pub fn train_resumably(lab: &Lab, course: &Course) -> Result<(Trained, Vec<Value>)> {
     let Course { key, label, start, rows, objective, options, .. } = *course;
-    let memory = Memory::of(&start.config, rows, objective, options);
+    let memory = Memory::of(&start.config, start.processor, rows, objective, options);
     let _turn = lab
         .take_memory(key, memory.total(), &format!("training `{label}`"))
         .map_err(|error| explain_memory(error, &memory, options))?;

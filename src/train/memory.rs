@@ -11,6 +11,7 @@ use crate::model::chat::Example;
 use crate::model::config::Config;
 use crate::model::forward::COPIED_VALUES;
 use crate::model::layout::{Layout, linears};
+use crate::model::processor::Processor;
 
 /// Bytes of a value.
 const VALUE: u64 = 4;
@@ -38,19 +39,28 @@ pub struct Memory {
 
 impl Memory {
     /// The memory of a training on these rows.
-    pub fn of(config: &Config, rows: &[Example], objective: &Objective, options: &Options) -> Self {
+    pub fn of(
+        config: &Config,
+        processor: Processor,
+        rows: &[Example],
+        objective: &Objective,
+        options: &Options,
+    ) -> Self {
         let values = config.parameters() as u64;
         let layout = Layout::of(config);
         let maps = linears(config);
         // The head is laid out, the embedding is not.
         let laid_out = maps.iter().map(|map| map.range.len()).sum::<usize>() + layout.head.len();
-        let laid_out = if config.parameters() > COPIED_VALUES { 0 } else { laid_out as u64 };
+        // On a device, neither is what is laid out here nor what the passes leave.
+        let here = processor == Processor::Cpu;
+        let laid_out = if config.parameters() > COPIED_VALUES || !here { 0 } else { laid_out as u64 };
         let lengths: Vec<usize> = rows.iter().filter(|row| has_loss(row)).map(tokens).collect();
         let mut random = Random::stream(options.seed, &[0xF17]);
         let plan = Plan::new(&lengths, 1, options.batch_tokens, options.accumulate, &mut random);
         let lengths_of = |batch: &Vec<usize>| -> Vec<usize> { batch.iter().map(|row| lengths[*row]).collect() };
         let batches = || plan.steps.iter().flatten().map(lengths_of);
         let shards = batches().map(|batch| cut(&batch, SHARD_TOKENS).len()).max().unwrap_or(1) as u64;
+        let shards = if here { shards } else { 1 };
         let most_tokens = batches().map(|batch| batch.iter().sum()).max().unwrap_or(0);
         let longest = lengths.iter().copied().max().unwrap_or(0);
 
@@ -72,7 +82,7 @@ impl Memory {
             weights: VALUE * weights,
             gradients: VALUE * gradients * trained,
             moments: VALUE * 2 * trained,
-            activations: workers * activations(config, most_tokens, longest),
+            activations: if here { workers * activations(config, most_tokens, longest) } else { 0 },
             saving: 0,
         };
         // Weights before and after, the bytes of the file, what was read of them, and that laid out.
@@ -119,7 +129,7 @@ mod tests {
         let row = Example { ids: vec![1; 31], loss_mask: vec![true; 31], weight: 1.0 };
         let rows = vec![row; 400];
         let values = config.parameters() as u64;
-        let of = |options: Options| Memory::of(&config, &rows, &objective, &options);
+        let of = |options: Options| Memory::of(&config, Processor::Cpu, &rows, &objective, &options);
         let small = of(Options { batch_tokens: 512, ..Options::default() });
         assert_eq!((small.gradients, small.moments), (4 * values, 8 * values));
         assert!(small.weights > 8 * values && small.weights < 12 * values);

@@ -12,7 +12,8 @@ use crate::model::weights::Weights;
 /// # Errors
 /// A logit that differs in any bit.
 pub fn check_saved(weights: &Weights, bytes: &[u8], row: &Example) -> Result<()> {
-    check_equal(weights, &Weights::from_safetensors(&weights.config, bytes)?, row)
+    let read = Weights::from_safetensors(&weights.config, bytes)?.on(weights.processor);
+    check_equal(weights, &read, row)
 }
 
 /// Compares the logits of two sets of weights on a row.
