@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+#[cfg(any(target_os = "linux", target_vendor = "apple"))]
 use super::blob::at;
 use crate::error::Result;
 
@@ -26,13 +27,30 @@ impl FileSystem {
         Ok(Self::of_magic(facts.f_type as u32))
     }
 
-    /// The file system of an existing folder; known on Linux only.
-    #[cfg(not(target_os = "linux"))]
+    /// The file system of an existing folder.
+    #[cfg(target_vendor = "apple")]
+    pub fn of(folder: &Path) -> Result<Self> {
+        let facts = rustix::fs::statfs(folder).map_err(|error| at(folder, error.into()))?;
+        let name: Vec<u8> = facts.f_fstypename.iter().take_while(|sign| **sign != 0).map(|sign| *sign as u8).collect();
+        Ok(match name.as_slice() {
+            b"nfs" => FileSystem::Network("NFS"),
+            b"smbfs" => FileSystem::Network("SMB"),
+            b"afpfs" => FileSystem::Network("AFP"),
+            b"webdav" => FileSystem::Network("WebDAV"),
+            b"macfuse" | b"osxfuse" => FileSystem::Network("FUSE"),
+            b"tmpfs" => FileSystem::Memory,
+            _ => FileSystem::Local,
+        })
+    }
+
+    /// The file system of an existing folder; known on Linux and Apple's systems only.
+    #[cfg(not(any(target_os = "linux", target_vendor = "apple")))]
     pub fn of(_folder: &Path) -> Result<Self> {
         Ok(FileSystem::Local)
     }
 
     /// By the magic number of `statfs` (linux/magic.h, and the sources of Lustre, GPFS and BeeGFS).
+    #[cfg(any(target_os = "linux", test))]
     pub fn of_magic(magic: u32) -> Self {
         match magic {
             0x6969 => FileSystem::Network("NFS"),
