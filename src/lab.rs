@@ -10,6 +10,7 @@ mod files;
 mod hub;
 pub mod memory;
 pub mod providers;
+mod purchase;
 mod stop;
 
 use std::collections::{HashMap, HashSet};
@@ -43,6 +44,7 @@ pub use event::{Event, Events, Outcome, Stage};
 pub use files::Files;
 use memory::Ledger;
 use providers::{File, Providers};
+use purchase::Purchases;
 
 /// How often somebody who wants to stop is listened to while a provider is waited for.
 const LISTEN: Duration = Duration::from_millis(100);
@@ -122,6 +124,7 @@ struct Inner {
     checkpoint_seconds: Option<f64>,
     memory: Ledger,
     processor: Processor,
+    purchases: Purchases,
 }
 
 /// Memory for inner products of rows that the next probes may have a use for.
@@ -186,6 +189,7 @@ impl Lab {
             checkpoint_seconds: file.checkpoint_seconds,
             memory: Ledger::new(file.memory_gigabytes),
             processor,
+            purchases: Purchases::default(),
         };
         Ok(Lab { inner: Arc::new(inner) })
     }

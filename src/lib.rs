@@ -5,7 +5,7 @@
 //! data        plain types and pure functions: rows, mixing, the organism's world, scores, statistics. No I/O, no async
 //! store       keys, blobs, the SQLite index: everything that is remembered
 //! provider    models behind an API: requests, limits, faults, jobs that are launched exactly once
-//! model       networks: tokenizer, chat format, forward, backward, sampling
+//! model       networks: tokenizer, chat format, forward, backward, sampling; the passes on a GPU too (`model/device`)
 //! train       one loop, its schedule, optimizer and objectives
 //! judge       one file per judge
 //! probe       activations files, solvers, folds, metrics, the audit for leaks
@@ -33,7 +33,7 @@
 //!   and the options that differ from their default.
 //! * A result is durable before it is counted. Failures of free work are not remembered.
 //! * Equal seeds give equal bytes on any number of threads, and a sampled answer depends on the model, its own question
-//!   and its own index alone.
+//!   and its own index alone. A device rounds otherwise; keys do not name it.
 //!
 //! # Where to start reading
 //!

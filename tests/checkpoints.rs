@@ -268,7 +268,7 @@ fn a_steered_model_answers_otherwise_and_one_with_a_coefficient_of_0_the_same() 
     for (rest, message) in [
         ("launch_finetune(by.call(1.0), shown);", "is steered while it answers"),
         ("save_model(by.call(1.0), \"results/steered\");", "is steered while it answers"),
-        ("steer(base, #{ vector: vector, layers: [2] });", "steered after blocks from 1 to 1"),
+        ("steer(base, #{ vector: vector, layers: [3] });", "steered after blocks from 1 to 2"),
         ("steer(base, #{ coefficient: 1.0 });", "needs the option `vector`"),
     ] {
         let ran = run(rest);
@@ -291,7 +291,7 @@ fn states_are_streamed_to_a_file_for_each_layer_and_train_probes() {
                   let told = train_probe([model_activations(base, one, other, #{ layer: 1 })]);\nprint(told.name != ());";
     project.write("states.rhai", script);
     let ran = project.run(&["run", "states.rhai"]).well();
-    assert_eq!(ran.stdout, "1 layer 1 280 160 32\ntrue\n".repeat(4) + "true\n", "{ran:#?}");
+    assert_eq!(ran.stdout, "2 layer 1 280 160 32\ntrue\n".repeat(4) + "true\n", "{ran:#?}");
     let files: Vec<_> = fs::read_dir(project.path("results/activations")).unwrap().map(|file| file.unwrap()).collect();
     assert_eq!(files.len(), 8, "{files:?}");
     // The values are 32 columns of f32 behind the header of numpy, and nothing unfinished is left.

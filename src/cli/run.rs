@@ -108,7 +108,10 @@ fn prepare_and_run(script: &Script) -> Result<u8, Failure> {
             record.sources = outcome.sources.into_iter().map(|source| (source.name, source.text)).collect();
             lab.finish().map_err(Failure::Error)
         }
-        Err(report) => Err(Failure::Report(report)),
+        Err(report) => {
+            lab.end_purchases();
+            Err(Failure::Report(report))
+        }
     };
     progress.finish();
     let tally = log.tally();

@@ -1,4 +1,4 @@
-//! The same decoder in candle's differentiable operations: the judge of the hand-written one, and the way to other devices.
+//! The same decoder in candle's differentiable operations, one sequence at a time: the judge of the hand-written one.
 
 use candle_core::{D, DType, Device, Tensor, Var};
 

@@ -82,14 +82,17 @@ fn every_familys_gradient_agrees_with_differences() {
     }
 }
 
+/// A vector's direction, and marks of some of the rows.
+fn direction_and_marks(vector: Vec<f32>) -> (Vec<f32>, Vec<bool>) {
+    let norm = vector.iter().map(|value| value * value).sum::<f32>().sqrt();
+    (vector.iter().map(|value| value / norm).collect(), (0..27).map(|row| row % 3 != 1).collect())
+}
+
 #[test]
 fn gradients_pass_through_edits_and_enter_at_states() {
     let mut random = Random::new(8);
     let mut noise = |count: usize| (0..count).map(|_| random.normal() as f32).collect::<Vec<f32>>();
-    let mut direction = noise(24);
-    let norm = direction.iter().map(|value| value * value).sum::<f32>().sqrt();
-    direction.iter_mut().for_each(|value| *value /= norm);
-    let marks: Vec<bool> = (0..27).map(|row| row % 3 != 1).collect();
+    let (direction, marks) = direction_and_marks(noise(24));
     for family in [Family::Llama, Family::Gemma3] {
         for state in 0..=2 {
             let edits = [
@@ -106,10 +109,7 @@ fn gradients_pass_through_edits_and_enter_at_states() {
 fn a_device_gives_the_same_loss_and_gradient() {
     let mut random = Random::new(8);
     let mut noise = |count: usize| (0..count).map(|_| random.normal() as f32).collect::<Vec<f32>>();
-    let mut direction = noise(24);
-    let norm = direction.iter().map(|value| value * value).sum::<f32>().sqrt();
-    direction.iter_mut().for_each(|value| *value /= norm);
-    let marks: Vec<bool> = (0..27).map(|row| row % 3 != 1).collect();
+    let (direction, marks) = direction_and_marks(noise(24));
     for family in FAMILIES {
         let weights = odd(family, 11);
         for state in [None, Some(0), Some(1), Some(2)] {

@@ -46,6 +46,6 @@ mod tests {
         let back = persona_vector(&weights, &other, &one, 2).unwrap();
         assert!(there.iter().zip(&back).all(|(a, b)| (a + b).abs() < 1e-6) && there.iter().any(|a| a.abs() > 1e-4));
         assert!(persona_vector(&weights, &one, &one, 1).unwrap().iter().all(|value| *value == 0.0));
-        assert!(persona_vector(&weights, &one, &other, 3).is_err() && persona_vector(&weights, &one, &[], 1).is_err());
+        assert!(persona_vector(&weights, &one, &other, 4).is_err() && persona_vector(&weights, &one, &[], 1).is_err());
     }
 }

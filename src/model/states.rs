@@ -33,7 +33,7 @@ pub struct StateReader<'a> {
 }
 
 impl<'a> StateReader<'a> {
-    /// A reader of the residual stream after these blocks (each from 1 to one less than there are), of a model that is
+    /// A reader of the residual stream after these blocks (each from 1 to as many as there are), of a model that is
     /// steered while it reads.
     ///
     /// # Errors
@@ -47,8 +47,8 @@ impl<'a> StateReader<'a> {
         let layers = weights.config.layers;
         for state in states {
             ensure!(
-                (1..layers).contains(state),
-                "states are taken after a block from 1 to {}, found `{state}`", layers - 1;
+                (1..=layers).contains(state),
+                "states are taken after a block from 1 to {layers}, found `{state}`";
                 help: "choose one in the middle of the model"
             );
         }
@@ -64,28 +64,32 @@ impl<'a> StateReader<'a> {
     pub fn read(&mut self, index: usize, chat: &Example) -> Result<Vec<Vec<f32>>> {
         let (length, width) = (chat.ids.len(), self.weights.config.width);
         ensure!(length > 0, "row {index} has no tokens");
-        self.batch.clear();
-        self.batch.push(&chat.ids, [length - 1]);
         // A steered answer is changed from the token on that it is drawn from, as when it is sampled.
         let answer = chat.loss_mask.iter().position(|flag| *flag).unwrap_or(length);
         let edits: Vec<_> =
             self.steering.iter().map(|steering| steering.edit(length, answer.saturating_sub(1))).collect();
-        forward_edited(self.weights, &self.prepared, &self.batch, &edits, &mut self.activations)?;
         let chosen = |place: usize| match self.position {
             Position::MeanOfAnswer => chat.loss_mask[place],
             Position::MeanOfAll => true,
             Position::Last => place + 1 == length,
             Position::LastOfPrompt => place + 1 == answer && answer < length,
         };
-        let count = (0..length).filter(|place| chosen(*place)).count();
-        ensure!(count > 0, "row {index} has no answer"; help: "take the last token: `position: \"last\"`");
+        let chosen: Vec<usize> = (0..length).filter(|place| chosen(*place)).collect();
+        ensure!(!chosen.is_empty(), "row {index} has no answer"; help: "take the last token: `position: \"last\"`");
+        // The last block computes the rows that are wanted of it, and one at the least.
+        let layers = self.weights.config.layers;
+        let top = self.states.contains(&layers);
+        self.batch.clear();
+        self.batch.push(&chat.ids, if top { chosen.clone() } else { vec![length - 1] });
+        forward_edited(self.weights, &self.prepared, &self.batch, &edits, &mut self.activations)?;
         let mean = |state: &usize| {
-            let mut sum = vec![0.0f64; width];
-            let rows = self.activations.state(*state)?.chunks_exact(width).enumerate();
-            for (_, values) in rows.filter(|(place, _)| chosen(*place)) {
+            let (mut sum, values) = (vec![0.0f64; width], self.activations.state(*state)?);
+            for (output, place) in chosen.iter().enumerate() {
+                let row = if *state == layers { output } else { *place };
+                let values = &values[row * width..][..width];
                 sum.iter_mut().zip(values).for_each(|(sum, value)| *sum += f64::from(*value));
             }
-            Ok(sum.into_iter().map(|sum| (sum / count as f64) as f32).collect())
+            Ok(sum.into_iter().map(|sum| (sum / chosen.len() as f64) as f32).collect())
         };
         self.states.iter().map(mean).collect()
     }
@@ -139,7 +143,9 @@ mod tests {
         let last = states(&weights, &rows, Position::Last);
         assert_eq!(last, states(&weights, &rows, Position::MeanOfAnswer));
         assert_eq!(last[weights.config.width..], states(&weights, &rows[1..], Position::Last));
-        assert!(row_states(&weights, &rows, 3, Position::Last, &mut |_| Ok(())).is_err());
+        for state in [0, 4] {
+            assert!(row_states(&weights, &rows, state, Position::Last, &mut |_| Ok(())).is_err());
+        }
     }
 
     #[test]
@@ -172,5 +178,27 @@ mod tests {
         let steered = read(&[Steering { state: 1, prompt: false, change: Change::Add(vector) }], &[1, 2]);
         assert!(steered[0].iter().zip(&plain[0]).all(|(steered, plain)| (steered - plain - 0.5).abs() < 1e-6));
         assert_ne!(steered[1], plain[1]);
+    }
+
+    #[test]
+    fn the_last_state_is_what_the_head_reads_before_its_norm() {
+        let weights = Weights::initial(&Config { layers: 3, ..tiny() }, 2).unwrap();
+        let (chat, places) = (Example { loss_mask: vec![false, true, false, true], ..row(&[1, 4, 7, 9]) }, [1, 3]);
+        let (prepared, mut activations) = (Prepared::new(&weights).unwrap(), Activations::default());
+        let mut batch = Batch::default();
+        batch.push(&chat.ids, places);
+        let vector: Vec<f32> = (0..24).map(|channel| channel as f32 / 5.0).collect();
+        let steering = [Steering { state: 3, prompt: false, change: Change::Add(vector.clone()) }];
+        forward_edited(&weights, &prepared, &batch, &[], &mut activations).unwrap();
+        let last = activations.state(3).unwrap();
+        let read = |steering: &[Steering], states: &[usize]| {
+            StateReader::new(&weights, steering, states, Position::MeanOfAnswer).unwrap().read(0, &chat).unwrap()
+        };
+        let (found, steered) = (read(&[], &[2, 3]), read(&steering, &[3]));
+        assert_eq!(found[0], read(&[], &[2])[0]);
+        for channel in 0..24 {
+            assert!((found[1][channel] - (last[channel] + last[24 + channel]) / 2.0).abs() < 1e-6);
+            assert!((steered[0][channel] - found[1][channel] - vector[channel]).abs() < 1e-5);
+        }
     }
 }

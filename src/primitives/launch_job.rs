@@ -151,7 +151,9 @@ pub fn finetune(lab: &Lab, job: &Job) -> Result<Value> {
         on_note: &on_note,
         ..LaunchOptions::new(&Lab::now)
     };
+    let purchase = lab.begin_purchase()?;
     let bought = lab.block_on_or_stop(launch(lab.store(), &endpoint, &order, &options))?;
+    drop(purchase);
     let followed = match bought.state {
         LaunchState::Launched | LaunchState::Succeeded => Some(follow_job(lab, job, &endpoint, &bought, &options)?),
         _ => None,

@@ -105,7 +105,7 @@ fn run(lab: &Lab, _: &Call, inputs: Inputs, options: Options) -> Result<Activati
 fn run_layers(lab: &Lab, _: &Call, inputs: Inputs, options: LayerOptions) -> Result<Vec<Activations>> {
     let mut layers = options.layers;
     if layers.is_empty() {
-        layers = (1..inputs.0.local()?.config.layers).collect();
+        layers = (1..=inputs.0.local()?.config.layers).collect();
     }
     ensure!(
         layers.windows(2).all(|pair| pair[0] < pair[1]),

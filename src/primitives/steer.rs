@@ -70,7 +70,7 @@ fn run(lab: &Lab, call: &Call, (model,): (Model,), options: Options) -> Result<M
     let (coefficient, prompt) = (options.coefficient, options.positions == Positions::All);
     ensure!(coefficient.is_finite(), "`coefficient` of `steer` is {coefficient}"; help: "write a number");
     let layers = if options.layers.is_empty() { vec![vector.0.layer] } else { options.layers };
-    let last = model.local()?.config.layers.saturating_sub(1);
+    let last = model.local()?.config.layers;
     ensure!(
         layers.iter().all(|layer| (1..=last).contains(layer)) && layers.windows(2).all(|pair| pair[0] < pair[1]),
         "`{}` is steered after blocks from 1 to {last}, found {layers:?}", model.name();

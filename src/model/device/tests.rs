@@ -1,5 +1,6 @@
 //! Sampling and states on a device, against our own arithmetic.
 
+use super::failed;
 use crate::data::random::Random;
 use crate::model::batch::Batch;
 use crate::model::config::Config;
@@ -102,4 +103,13 @@ fn states_and_likelihoods_are_those_of_our_own_arithmetic() {
             [weights.clone(), weights.on(tested())].map(|weights| log_probabilities(&weights, &asked).unwrap()[0]);
         assert!((a - b).abs() < 1e-4, "{family:?}: {a} {b}");
     }
+}
+
+#[test]
+fn a_device_whose_memory_is_full_says_what_to_do() {
+    let told = "DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")\nwith a backtrace";
+    let full = failed(candle_core::Error::Msg(told.to_string()));
+    assert!(full.message.starts_with("the memory of the device is full: DriverError"), "{full}");
+    assert!(full.help.is_some() && !full.message.contains("backtrace"));
+    assert!(failed(candle_core::Error::Msg("lost".to_string())).message.contains("the device failed: lost"));
 }
