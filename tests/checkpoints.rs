@@ -293,9 +293,9 @@ fn states_are_streamed_to_a_file_for_each_layer_and_train_probes() {
     let ran = project.run(&["run", "states.rhai"]).well();
     assert_eq!(ran.stdout, "2 layer 1 280 160 32\ntrue\n".repeat(4) + "true\n", "{ran:#?}");
     let files: Vec<_> = fs::read_dir(project.path("results/activations")).unwrap().map(|file| file.unwrap()).collect();
-    assert_eq!(files.len(), 8, "{files:?}");
+    assert_eq!(files.len(), 16, "{files:?}");
     // The values are 32 columns of f32 behind the header of numpy, and nothing unfinished is left.
     let sizes: Vec<u64> = files.iter().map(|file| file.metadata().unwrap().len()).collect();
-    assert_eq!(sizes.iter().filter(|size| **size == 128 + 280 * 32 * 4).count(), 4);
-    assert_eq!(sizes.iter().filter(|size| **size == 128 + 280 * 8).count(), 4);
+    assert_eq!(sizes.iter().filter(|size| **size == 128 + 280 * 32 * 4).count(), 8);
+    assert_eq!(sizes.iter().filter(|size| **size == 128 + 280 * 8).count(), 8);
 }
