@@ -86,6 +86,9 @@ fn wave_rows(config: &Config, prompts: &[Prompt], order: &[usize], options: &Sam
     rows
 }
 
+/// Keys and values of a block, (rows, key heads, columns, width) each.
+type KeysValues = (Tensor, Tensor);
+
 #[derive(Clone, Copy)]
 struct Model<'a> {
     weights: &'a Weights,
@@ -105,8 +108,8 @@ struct Wave {
     drafts: Vec<Draft>,
     /// Of the rows' last tokens, (rows, vocabulary).
     logits: Vec<f32>,
-    /// Of each block, (rows, key heads, columns, width): the prompt from the left, what was drawn from column `prompt` on.
-    caches: Vec<(Tensor, Tensor)>,
+    /// Of each block: the prompt from the left, what was drawn from column `prompt` on.
+    caches: Vec<KeysValues>,
     /// Columns of prompts.
     prompt: usize,
     /// Tokens that were read after the prompts.
@@ -120,7 +123,7 @@ impl Wave {
         let same: Vec<&[usize]> = order.chunk_by(|a, b| prompts[*a].ids == prompts[*b].ids).collect();
         let texts: Vec<&[u32]> = same.iter().map(|group| prompts[group[0]].ids.as_slice()).collect();
         let longest = texts.last().map_or(0, |ids| ids.len());
-        let mut parts: Vec<Vec<(Tensor, Tensor)>> = vec![Vec::new(); config.layers];
+        let mut parts: Vec<Vec<KeysValues>> = vec![Vec::new(); config.layers];
         let mut logits = Vec::new();
         let mut rest = &texts[..];
         while !rest.is_empty() {
@@ -139,7 +142,7 @@ impl Wave {
         let of_row = |(place, group): (usize, &&[usize])| std::iter::repeat_n(place as u32, group.len());
         let rows: Vec<u32> = same.iter().enumerate().flat_map(of_row).collect();
         let wanted = Tensor::from_slice(&rows, rows.len(), &model.mirror.device)?;
-        let spread = |parts: Vec<(Tensor, Tensor)>| {
+        let spread = |parts: Vec<KeysValues>| {
             let (keys, values): (Vec<Tensor>, Vec<Tensor>) = parts.into_iter().unzip();
             Ok((Tensor::cat(&keys, 0)?.index_select(&wanted, 0)?, Tensor::cat(&values, 0)?.index_select(&wanted, 0)?))
         };
@@ -234,8 +237,8 @@ impl Wave {
     }
 }
 
-/// Reads prompts: keys and values of each block, (prompts, key heads, longest, width), and the logits behind each prompt.
-fn read(model: Model, texts: &[&[u32]]) -> Result<(Vec<(Tensor, Tensor)>, Vec<f32>)> {
+/// Reads prompts: keys and values of each block, as many columns as the longest has tokens, and the logits behind each.
+fn read(model: Model, texts: &[&[u32]]) -> Result<(Vec<KeysValues>, Vec<f32>)> {
     let Model { weights, mirror, steering, .. } = model;
     let config = &weights.config;
     let mut batch = Batch::default();
