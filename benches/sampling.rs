@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use drylab::data::random::Random;
 use drylab::model::config::Config;
+use drylab::model::forward::Prepared;
 use drylab::model::sample::{Prompt, SampleOptions, sample};
 use drylab::model::sample_shared::sample_shared;
 use drylab::model::variant::Variant;
@@ -99,7 +100,8 @@ fn main() -> Result<()> {
                 .collect();
             let by_hand: Contestant = Box::new(|| {
                 let begun = Instant::now();
-                let completions = sample_shared(&weights, &all, &options(1.0), &[], threads, &|| false)?;
+                let prepared = Prepared::new(&weights)?;
+                let completions = sample_shared((&weights, &prepared), &all, &options(1.0), &[], threads, &|| false)?;
                 let tokens: usize = completions.iter().map(|completion| completion.ids.len()).sum();
                 assert_eq!(tokens, COMPLETIONS * NEW_TOKENS);
                 Ok(tokens as f64 / begun.elapsed().as_secs_f64())

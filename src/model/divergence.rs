@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::device;
 use super::forward::{Prepared, take};
 use super::head::{self, Head};
 use super::kernels::{exponentials, sum};
@@ -54,6 +55,12 @@ pub fn divergence(
     buffers: &mut Divergence,
     gradient: Option<&mut [f32]>,
 ) -> Result<f64> {
+    if let (Some(of_trained), Some(of_reference)) = (&trained.prepared.mirror, &reference.prepared.mirror) {
+        let gradient = gradient.map(|gradient| (gradient, trained.prepared.adapters.is_some()));
+        let d_hidden = buffers.head.d_hidden_of(trained.hidden);
+        let sides = [(trained, &**of_trained), (reference, &**of_reference)];
+        return device::head::divergence(sides, factors, direction, d_hidden, gradient);
+    }
     let (width, vocabulary) = (reference.weights.config.width, reference.weights.config.vocabulary);
     let Divergence { head, reference: of_reference, ratio } = buffers;
     let ratio = take(ratio, vocabulary);

@@ -28,6 +28,13 @@ pub struct Head {
     pub d_hidden: Vec<f32>,
 }
 
+impl Head {
+    /// Room for the gradient of these hidden rows.
+    pub(super) fn d_hidden_of(&mut self, hidden: &[f32]) -> &mut [f32] {
+        take(&mut self.d_hidden, hidden.len())
+    }
+}
+
 /// Weighted sum of the negative log-likelihood of the targets given `hidden` (outputs, width). With a `gradient`, its
 /// part of the head is added to (unless adapters are trained), and `head.d_hidden` is the gradient of the hidden rows.
 pub fn loss(
@@ -40,7 +47,7 @@ pub fn loss(
 ) -> Result<f64> {
     if let Some(mirror) = &prepared.mirror {
         let gradient = gradient.map(|gradient| (gradient, prepared.adapters.is_some()));
-        let d_hidden = take(&mut head.d_hidden, hidden.len());
+        let d_hidden = head.d_hidden_of(hidden);
         return device::head::loss(weights, mirror, hidden, targets, d_hidden, gradient);
     }
     let of_row = |row: usize, logits: &mut [f32]| {
@@ -50,9 +57,30 @@ pub fn loss(
     loss_of_rows(weights, prepared, hidden, head, gradient, of_row)
 }
 
-/// Sum of any loss of logits: `of_row` gets the index of an output and its logits, gives the loss and leaves in the
+/// Replaces `found` by the negative log-likelihood of each output's token given its row of `hidden`.
+pub fn surprises(
+    weights: &Weights,
+    prepared: &Prepared,
+    hidden: &[f32],
+    id: impl Fn(usize) -> u32,
+    head: &mut Head,
+    found: &mut Vec<f32>,
+) -> Result<()> {
+    found.clear();
+    if let Some(mirror) = &prepared.mirror {
+        let ids: Vec<u32> = (0..hidden.len() / weights.config.width).map(id).collect();
+        return device::head::surprises(weights, mirror, hidden, &ids, found);
+    }
+    loss_of_rows(weights, prepared, hidden, head, None, |row, logits| {
+        found.push(cross_entropy(logits, id(row), 0.0));
+        Ok(0.0)
+    })?;
+    Ok(())
+}
+
+/// On this processor, the sum of any loss of logits: `of_row` gets the index of an output and its logits, gives the loss and leaves in the
 /// logits' place its gradient (nothing of use where no gradient is wanted). Otherwise as [`loss`].
-pub fn loss_of_rows(
+pub(super) fn loss_of_rows(
     weights: &Weights,
     prepared: &Prepared,
     hidden: &[f32],
@@ -65,10 +93,6 @@ pub fn loss_of_rows(
     let bound = weights.config.variant.logit_cap.map(|bound| bound as f32);
     let Head { logits, capped, d_hidden } = head;
     let d_hidden = take(d_hidden, hidden.len());
-    if let Some(mirror) = &prepared.mirror {
-        let gradient = gradient.map(|gradient| (gradient, prepared.adapters.is_some()));
-        return device::head::loss_of_rows(weights, mirror, hidden, d_hidden, gradient, &mut of_row);
-    }
     let mut total = 0.0;
     let blocks = hidden.chunks(ROWS * width).zip(d_hidden.chunks_mut(ROWS * width));
     for (block, (hidden, d_hidden)) in blocks.enumerate() {

@@ -133,16 +133,17 @@ pub fn sample_steered(
     steering: &[Steering],
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Vec<Completion>> {
-    sample_prepared(weights, &Prepared::new(weights)?, prompts, options, steering, cancelled)
+    sample_prepared(weights, &Prepared::new(weights)?, prompts, options, steering, 1, cancelled)
 }
 
-/// [`sample_steered`] with weights that are laid out already.
+/// [`sample_steered`] with weights that are laid out already; where a device computes, so many threads draw.
 pub(super) fn sample_prepared(
     weights: &Weights,
     prepared: &Prepared,
     prompts: &[Prompt],
     options: &SampleOptions,
     steering: &[Steering],
+    threads: usize,
     cancelled: &dyn Fn() -> bool,
 ) -> Result<Vec<Completion>> {
     check(&weights.config, prompts, options)?;
@@ -152,7 +153,7 @@ pub(super) fn sample_prepared(
         return Ok(vec![empty; prompts.len()]);
     }
     if let Some(mirror) = &prepared.mirror {
-        return device::sampling::sample(weights, (prepared, mirror), prompts, options, steering, cancelled);
+        return device::sampling::sample(weights, (prepared, mirror), prompts, options, steering, threads, cancelled);
     }
     let mut completions: Vec<Option<Completion>> = vec![None; prompts.len()];
     let mut sampler = Sampler::new(weights, prepared, options, steering);

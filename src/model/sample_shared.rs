@@ -9,19 +9,18 @@ use crate::error::Result;
 /// Fewest completions for which a thread is worth its start.
 const COMPLETIONS: usize = 8;
 
-/// [`sample_steered`](super::sample::sample_steered) on at most `threads` threads.
+/// [`sample_steered`](super::sample::sample_steered) with weights that are laid out, on at most `threads` threads.
 pub fn sample_shared(
-    weights: &Weights,
+    (weights, prepared): (&Weights, &Prepared),
     prompts: &[Prompt],
     options: &SampleOptions,
     steering: &[Steering],
     threads: usize,
     cancelled: &(dyn Fn() -> bool + Sync),
 ) -> Result<Vec<Completion>> {
-    let prepared = Prepared::new(weights)?;
     let threads = threads.min(prompts.len() / COMPLETIONS).max(1);
     if threads == 1 || prepared.mirror.is_some() {
-        return sample_prepared(weights, &prepared, prompts, options, steering, cancelled);
+        return sample_prepared(weights, prepared, prompts, options, steering, threads, cancelled);
     }
     // Prompts that begin alike stay together, because one thread reads once what they share.
     let mut order: Vec<usize> = (0..prompts.len()).collect();
@@ -38,7 +37,7 @@ pub fn sample_shared(
     }
     share(threads, &mut parts, |(indices, found)| {
         let prompts: Vec<Prompt> = indices.iter().map(|index| prompts[*index].clone()).collect();
-        *found = sample_prepared(weights, &prepared, &prompts, options, steering, cancelled);
+        *found = sample_prepared(weights, prepared, &prompts, options, steering, 1, cancelled);
     });
     let mut completions: Vec<Option<Completion>> = vec![None; prompts.len()];
     for (indices, found) in parts {
@@ -65,9 +64,10 @@ mod tests {
         let prompts: Vec<Prompt> = (0..60).map(&mut prompt).collect();
         let options = SampleOptions { max_tokens: 7, ..SampleOptions::default() };
         let alone = sample(&weights, &prompts, &options, &|| false).unwrap();
+        let laid_out = (&weights, &Prepared::new(&weights).unwrap());
         for threads in [1, 2, 3, 9] {
-            assert_eq!(sample_shared(&weights, &prompts, &options, &[], threads, &|| false).unwrap(), alone);
+            assert_eq!(sample_shared(laid_out, &prompts, &options, &[], threads, &|| false).unwrap(), alone);
         }
-        assert!(sample_shared(&weights, &prompts, &options, &[], 2, &|| true).is_err());
+        assert!(sample_shared(laid_out, &prompts, &options, &[], 2, &|| true).is_err());
     }
 }

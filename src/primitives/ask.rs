@@ -12,6 +12,7 @@ use crate::data::digest::Digest;
 use crate::engine::Turn;
 use crate::error::{Error, Kind, Result};
 use crate::lab::{Call, Lab, Missing, Stage};
+use crate::model::forward::Prepared;
 use crate::model::sample::{Finish, Prompt, SampleOptions};
 use crate::model::sample_shared::sample_shared;
 use crate::provider::ask_many::ask_many;
@@ -158,6 +159,7 @@ fn ask_local(
         stop: local.format.stop().to_vec(),
         alternatives: manner.alternatives as usize,
     };
+    let prepared = Prepared::new(&weights)?;
     let mut first = 0;
     loop {
         let prompts: Vec<Prompt> = asks
@@ -175,7 +177,8 @@ fn ask_local(
         let (fitting, prompts): (Vec<usize>, Vec<Prompt>) =
             prompts.into_iter().enumerate().filter(|(_, prompt)| prompt.ids.len() < local.config.context).unzip();
         lab.check_cancelled()?;
-        let completions = sample_shared(&weights, &prompts, &options, &steering, lab.threads(), &|| lab.cancelled())?;
+        let completions =
+            sample_shared((&weights, &prepared), &prompts, &options, &steering, lab.threads(), &|| lab.cancelled())?;
         let word = |(id, logprob): &(u32, f32)| (local.format.tokenizer.decode(&[*id]), f64::from(*logprob));
         let said = completions.into_iter().map(|completion| Said {
             text: local.format.tokenizer.decode(&completion.ids),

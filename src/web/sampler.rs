@@ -9,8 +9,10 @@ use tokio::sync::{Semaphore, oneshot};
 use super::models::Served;
 use crate::error::{Error, Result};
 use crate::lab::Lab;
+use crate::model::forward::Prepared;
 use crate::model::sample::{Completion, Prompt, SampleOptions};
 use crate::model::sample_shared::sample_shared;
+use crate::model::weights::Weights;
 
 /// Answers that are sampled together.
 const ROWS: usize = 128;
@@ -39,12 +41,28 @@ pub struct Sampler {
     waiting: Mutex<HashMap<Group, Vec<Waiting>>>,
     /// One batch per core at a time; what comes meanwhile gathers for the next.
     turns: Arc<Semaphore>,
+    /// The model that was asked last, laid out: the next request is often of the same.
+    laid_out: Mutex<Option<(Arc<Weights>, Prepared)>>,
 }
 
 impl Sampler {
     /// A sampler that computes `jobs` batches at a time.
     pub fn new(jobs: usize) -> Self {
-        Sampler { waiting: Mutex::default(), turns: Arc::new(Semaphore::new(jobs.max(1))) }
+        Sampler { waiting: Mutex::default(), turns: Arc::new(Semaphore::new(jobs.max(1))), laid_out: Mutex::default() }
+    }
+
+    fn lay_out(&self, weights: &Arc<Weights>) -> Result<Prepared> {
+        let mut kept = self.laid_out.lock().expect("no panic while holding what is laid out");
+        match &*kept {
+            Some((known, prepared)) if Arc::ptr_eq(known, weights) => Ok(prepared.clone()),
+            _ => {
+                // The one before makes room first.
+                *kept = None;
+                let prepared = Prepared::new(weights)?;
+                *kept = Some((weights.clone(), prepared.clone()));
+                Ok(prepared)
+            }
+        }
     }
 
     /// Continues the prompts of one request. Each completion depends on its own prompt and seed alone, whatever else
@@ -95,9 +113,12 @@ impl Sampler {
         let prompts = prompts.concat();
         // This server's turns are its own: the cores are shared by the requests that are sampled side by side.
         let threads = 1 + self.turns.available_permits();
+        let sampler = self.clone();
         let work = move || {
             let weights = served.model.weights(&lab)?;
-            sample_shared(&weights, &prompts, &options, &[], threads, &|| lab.cancelled())
+            sample_shared((&weights, &sampler.lay_out(&weights)?), &prompts, &options, &[], threads, &|| {
+                lab.cancelled()
+            })
         };
         let outcome = tokio::task::spawn_blocking(work).await;
         drop(turn);

@@ -17,6 +17,7 @@ use crate::model::config::Config;
 use crate::model::draft::{Draft, Drawing};
 use crate::model::forward::Prepared;
 use crate::model::sample::{Completion, Prompt, SampleOptions, Steering};
+use crate::model::share::share;
 use crate::model::tap::{Edit, Rows};
 use crate::model::weights::Weights;
 
@@ -34,6 +35,7 @@ pub fn sample(
     prompts: &[Prompt],
     options: &SampleOptions,
     steering: &[Steering],
+    threads: usize,
     cancelled: &dyn Fn() -> bool,
 ) -> error::Result<Vec<Completion>> {
     let mut completions: Vec<Option<Completion>> = vec![None; prompts.len()];
@@ -41,21 +43,18 @@ pub fn sample(
     // Prompts of one length need no padding, and equal ones are read once.
     order.sort_by(|a, b| (prompts[*a].ids.len(), &prompts[*a].ids).cmp(&(prompts[*b].ids.len(), &prompts[*b].ids)));
     let model = Model { weights, prepared, mirror, steering };
+    let mut drawings: Vec<Drawing> =
+        (0..threads.max(1)).map(|_| Drawing::new(options, weights.config.context)).collect();
     let mut rest = &order[..];
     while !rest.is_empty() {
         let (wave, later) = rest.split_at(wave_rows(&weights.config, prompts, rest, options));
         rest = later;
         let mut wave = Wave::begin(model, prompts, wave).map_err(failed)?;
-        let mut drawing = Drawing::new(options, weights.config.context);
         loop {
             if cancelled() {
                 return Err(Error::new(ErrorKind::Interrupted, "sampling was stopped"));
             }
-            for (draft, logits) in wave.drafts.iter_mut().zip(wave.logits.chunks_exact(weights.config.vocabulary)) {
-                if draft.finish.is_none() {
-                    drawing.draw(draft, logits);
-                }
-            }
+            wave.draw(&mut drawings, weights.config.vocabulary);
             let live: Vec<u32> =
                 (0..wave.drafts.len()).filter(|row| wave.drafts[*row].finish.is_none()).map(|row| row as u32).collect();
             if live.is_empty() {
@@ -155,6 +154,20 @@ impl Wave {
             prompt: longest,
             read: 0,
         })
+    }
+
+    /// Draws the next token of every row that goes on, each thread of some rows: with many tokens this takes longer than
+    /// the device takes for a step.
+    fn draw(&mut self, drawings: &mut [Drawing], vocabulary: usize) {
+        let (threads, each) = (drawings.len(), self.drafts.len().div_ceil(drawings.len()).max(1));
+        let parts = drawings.iter_mut().zip(self.drafts.chunks_mut(each)).zip(self.logits.chunks(each * vocabulary));
+        share(threads, &mut parts.collect::<Vec<_>>(), |((drawing, drafts), logits)| {
+            for (draft, logits) in drafts.iter_mut().zip(logits.chunks_exact(vocabulary)) {
+                if draft.finish.is_none() {
+                    drawing.draw(draft, logits);
+                }
+            }
+        });
     }
 
     /// Keeps these rows and ends the others.

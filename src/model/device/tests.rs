@@ -69,7 +69,9 @@ fn threads_and_alternatives_are_as_without_a_device() {
     let prompts = prompts(30);
     let options = SampleOptions { max_tokens: 5, alternatives: 3, top_p: 0.9, temperature: 0.8, stop: vec![3] };
     let ours = sample(&weights, &prompts, &options, &|| false).unwrap();
-    let found = sample_shared(&weights.clone().on(tested()), &prompts, &options, &[], 4, &|| false).unwrap();
+    let on_device = weights.clone().on(tested());
+    let laid_out = (&on_device, &Prepared::new(&on_device).unwrap());
+    let found = sample_shared(laid_out, &prompts, &options, &[], 4, &|| false).unwrap();
     for (a, b) in ours.iter().zip(&found).filter(|(a, b)| a.ids == b.ids) {
         let ids = |of: &[Vec<(u32, f32)>]| of.iter().flatten().map(|(id, _)| *id).collect::<Vec<_>>();
         assert_eq!(ids(&a.alternatives), ids(&b.alternatives));

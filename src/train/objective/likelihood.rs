@@ -7,8 +7,7 @@ use crate::error::Result;
 use crate::model::backward::backward_tapped;
 use crate::model::chat::Example;
 use crate::model::forward::{Prepared, forward, forward_edited};
-use crate::model::head::{self, Head, Target};
-use crate::model::kernels::cross_entropy;
+use crate::model::head::{self, Target};
 use crate::model::tap::Taps;
 use crate::model::weights::Weights;
 use crate::train::passes::Worker;
@@ -49,7 +48,7 @@ pub fn run(
     }
     let edits = edits_of_batch(edits, batch);
     forward_edited(weights, prepared, batch, &edits, activations)?;
-    surprises(weights, prepared, activations.hidden(), |row| targets[row].id, head, found)?;
+    head::surprises(weights, prepared, activations.hidden(), |row| targets[row].id, head, found)?;
     let (mut total, mut place) = (0.0, 0);
     for unit in units {
         let [count, others] = [Some(unit.row), unit.rejected].map(|row| row.map_or(0, |row| predicted(row).count()));
@@ -78,27 +77,10 @@ pub fn log_probabilities(weights: &Weights, prepared: &Prepared, rows: &[&Exampl
         batch.push(&row.ids[..tokens(row)], predicted(row).map(|position| position - 1));
         forward(weights, prepared, batch, activations)?;
         let ids: Vec<u32> = predicted(row).map(|position| row.ids[position]).collect();
-        surprises(weights, prepared, activations.hidden(), |row| ids[row], head, of_tokens)?;
+        head::surprises(weights, prepared, activations.hidden(), |row| ids[row], head, of_tokens)?;
         found.push(log_probability(of_tokens));
     }
     Ok(found)
-}
-
-/// Replaces `found` by the negative log-likelihood of each output's token given its row of `hidden`.
-fn surprises(
-    weights: &Weights,
-    prepared: &Prepared,
-    hidden: &[f32],
-    id: impl Fn(usize) -> u32,
-    head: &mut Head,
-    found: &mut Vec<f32>,
-) -> Result<()> {
-    found.clear();
-    head::loss_of_rows(weights, prepared, hidden, head, None, |row, logits| {
-        found.push(cross_entropy(logits, id(row), 0.0));
-        Ok(0.0)
-    })?;
-    Ok(())
 }
 
 /// Log-probability of tokens with these negative log-likelihoods.

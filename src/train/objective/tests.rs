@@ -101,6 +101,10 @@ fn a_device_gives_every_loss_and_its_gradient() {
         let (size, error) =
             (norm(&gradient), norm(&gradient.iter().zip(&of_device).map(|(a, b)| a - b).collect::<Vec<_>>()));
         assert!(error < 1e-4 * size, "{loss:?}: {error} of {size}");
+        if matches!(loss, Loss::Kl { .. }) {
+            let (nothing, gradient) = evaluate(loss, &on(&start), &on(&start), &rows, &rejected);
+            assert!(nothing == 0.0 && gradient.iter().all(|value| *value == 0.0), "{loss:?}: {nothing}");
+        }
     }
 }
 
