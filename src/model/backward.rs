@@ -11,7 +11,7 @@ use super::forward::{Activations, LayerActivations, Prepared, block_forward, tak
 use super::kernels::{View, add, multiply, rms_norm_backward};
 use super::tap::{Taps, edit_backward};
 use super::weights::Weights;
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Buffers of the backward pass, named for what they hold the gradient of; they grow to the largest batch and stay.
 #[derive(Default)]
@@ -61,8 +61,11 @@ pub fn backward_tapped(
     scratch: &mut Scratch,
     gradient: &mut [f32],
 ) -> Result<()> {
-    if let (Some(mirror), Some(trace)) = (&prepared.mirror, &activations.trace) {
-        return passes::backward(weights, (prepared, mirror), batch, trace, d_hidden, taps, gradient);
+    if let Some(mirror) = &prepared.mirror {
+        // What the device keeps of the forward pass makes room.
+        let trace =
+            activations.trace.take().ok_or_else(|| Error::internal("a backward pass without a forward pass"))?;
+        return passes::backward(weights, (prepared, mirror), batch, &trace, d_hidden, taps, gradient);
     }
     let Weights { config, layout, .. } = weights;
     let (width, feed_forward) = (config.width, config.feed_forward);

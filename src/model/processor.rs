@@ -64,8 +64,11 @@ impl Processor {
         self.check_built()?;
         let device = match self {
             Processor::Cpu | Processor::Candle => Ok(Device::Cpu),
-            Processor::Cuda(index) => Device::new_cuda(index),
-            Processor::Metal(index) => Device::new_metal(index),
+            // One stream for all threads: calls hand each other tensors, and `new_cuda` would order nothing between them.
+            Processor::Cuda(index) => Device::new_cuda_with_stream(index),
+            // Where there is no such GPU, candle panics.
+            Processor::Metal(index) => std::panic::catch_unwind(|| Device::new_metal(index))
+                .unwrap_or_else(|_| Err(candle_core::Error::Msg("there is no such GPU".to_string()))),
         };
         device.map_err(|error| {
             let reason = error.to_string();

@@ -214,11 +214,17 @@ impl Block<'_> {
     /// Attention's probabilities (sequences, key heads, queries of a group, keys), and the scores after their cap where
     /// there is one. The mask is (queries, keys), or of every sequence, (sequences, 1, 1, queries, keys).
     pub fn probabilities(&self, queries: &Tensor, keys: &Tensor, mask: &Tensor) -> Result<(Tensor, Option<Tensor>)> {
+        let (sequences, groups, rows, _) = queries.dims4()?;
+        let count = sequences * groups * rows * keys.dim(2)?;
+        if count > i32::MAX as usize {
+            // Beyond this, kernels count wrongly.
+            candle_core::bail!("a text of {} tokens is too long for attention on a device", keys.dim(2)?);
+        }
         let scores = (queries.matmul(&keys.t()?)? * f64::from(self.scoring.scale))?;
         let cap = f64::from(self.scoring.cap);
         let capped = if cap > 0.0 { Some(((scores.clone() / cap)?.tanh()? * cap)?) } else { None };
         let scores = capped.as_ref().unwrap_or(&scores);
-        let (sequences, groups, rows, keys) = scores.dims4()?;
+        let keys = scores.dim(3)?;
         let queries = mask.dim(D::Minus2)?;
         let seen = scores.reshape((sequences, groups, rows / queries, queries, keys))?.broadcast_add(mask)?;
         let probabilities = softmax_last_dim(&seen)?.reshape((sequences, groups, rows, keys))?;

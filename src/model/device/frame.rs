@@ -6,6 +6,9 @@ use crate::model::batch::Batch;
 use crate::model::config::Config;
 use crate::model::rotary::frequencies;
 
+/// What is added to the score of a key that a query does not see; no infinity, because Metal computes as if there were none.
+pub(super) const UNSEEN: f32 = -1e30;
+
 /// Places of a batch, and what its positions mean to each kind of block.
 pub(super) struct Frame {
     pub sequences: usize,
@@ -27,7 +30,7 @@ pub(super) struct Kind {
     /// (rows, 1, channels of half a head).
     pub cosine: Tensor,
     pub sine: Tensor,
-    /// (longest, longest): 0 where a query sees a key, else minus infinity. Places without a row come last, where no
+    /// (longest, longest): 0 where a query sees a key, else [`UNSEEN`]. Places without a row come last, where no
     /// row sees them.
     pub mask: Tensor,
 }
@@ -51,7 +54,7 @@ impl Frame {
             let sees = |query: usize, key: usize| key <= query && query - key < window;
             let mask = (0..longest * longest).map(|at| match sees(at / longest, at % longest) {
                 true => 0.0,
-                false => f32::NEG_INFINITY,
+                false => UNSEEN,
             });
             let mask = Tensor::from_vec(mask.collect::<Vec<f32>>(), (longest, longest), device)?;
             Ok(Kind { cosine, sine, mask })
@@ -77,7 +80,10 @@ impl Frame {
     pub fn spread(&self, rows: &Tensor, heads: usize) -> candle_core::Result<Tensor> {
         let width = rows.dim(1)? / heads;
         let places = rows.contiguous()?.index_select(&self.rows, 0)?.broadcast_mul(&self.filled)?;
-        places.reshape((self.sequences, self.longest, heads, width))?.transpose(1, 2)?.contiguous()
+        let side_by_side =
+            places.reshape((self.sequences, self.longest, heads, width))?.transpose(1, 2)?.contiguous()?;
+        // Of one head, `contiguous` leaves strides that Metal's products misread.
+        side_by_side.reshape((self.sequences, heads, self.longest, width))
     }
 
     /// The rows again.
@@ -103,4 +109,33 @@ pub(super) fn rotations(
         Tensor::from_vec(values, (positions.len(), 1, frequencies.len()), device)
     };
     Ok((angles(f64::cos)?, angles(f64::sin)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::config::tests::tiny;
+    use crate::model::processor::tests::tested;
+
+    #[test]
+    fn sequences_lie_side_by_side_with_plain_strides_and_come_back() {
+        let mut batch = Batch::default();
+        batch.push(&[1, 5, 9], [2]);
+        batch.push(&[7], [0]);
+        batch.push(&[4, 4, 4, 4], [3]);
+        let device = tested().device().unwrap().unwrap();
+        let frame = Frame::new(&tiny(), &batch, &device).unwrap();
+        let rows = Tensor::arange(0f32, 8.0 * 6.0, &device).unwrap().reshape((8, 6)).unwrap();
+        for heads in [1, 2, 3] {
+            let spread = frame.spread(&rows, heads).unwrap();
+            assert_eq!(spread.dims(), [3, heads, 4, 6 / heads]);
+            let width = 6 / heads;
+            assert_eq!(spread.stride(), [heads * 4 * width, 4 * width, width, 1]);
+            let back = frame.gather(&spread).unwrap().to_vec2::<f32>().unwrap();
+            assert_eq!(back, rows.to_vec2::<f32>().unwrap());
+            // The second sequence has one token, and nothing behind it.
+            let second = spread.get(1).unwrap().narrow(1, 1, 3).unwrap().abs().unwrap().sum_all().unwrap();
+            assert_eq!(second.to_scalar::<f32>().unwrap(), 0.0);
+        }
+    }
 }

@@ -13,8 +13,8 @@ use crate::model::divergence::{Direction, Side};
 use crate::model::head::Target;
 use crate::model::weights::Weights;
 
-/// Rows of logits at a time.
-const ROWS: usize = 512;
+/// Logits that exist at a time, about; a divergence takes ten times their room.
+const LOGITS: usize = 1 << 25;
 
 /// Sum of the losses of some outputs, from their logits, and the gradient of these where one is wanted.
 type OfRows<'l> = dyn FnMut(Range<usize>, &Tensor) -> error::Result<(f64, Option<Tensor>)> + 'l;
@@ -127,9 +127,10 @@ fn blocks(
 ) -> error::Result<f64> {
     let (width, cap) = (weights.config.width, weights.config.variant.logit_cap);
     let frozen = gradient.as_ref().is_none_or(|(_, frozen)| *frozen);
+    let most = (LOGITS / weights.config.vocabulary).clamp(16, 512);
     let (mut total, mut of_head): (f64, Option<Tensor>) = (0.0, None);
-    for (block, hidden) in hidden.chunks(ROWS * width).enumerate() {
-        let outputs = block * ROWS..block * ROWS + hidden.len() / width;
+    for (block, hidden) in hidden.chunks(most * width).enumerate() {
+        let outputs = block * most..block * most + hidden.len() / width;
         let rows = Tensor::from_slice(hidden, (outputs.len(), width), &mirror.device).map_err(failed)?;
         let logits = project(weights, mirror, &rows).map_err(failed)?;
         let (loss, d) = of_rows(outputs, &logits)?;
@@ -145,7 +146,7 @@ fn blocks(
             }
             d.matmul(&mirror.head)?.flatten_all()?.to_vec1()
         };
-        d_hidden[block * ROWS * width..][..rows.elem_count()].copy_from_slice(&back().map_err(failed)?);
+        d_hidden[block * most * width..][..rows.elem_count()].copy_from_slice(&back().map_err(failed)?);
     }
     if let (Some((gradient, false)), Some(of_head)) = (gradient, of_head) {
         add_values(&mut gradient[weights.layout.head.clone()], &of_head).map_err(failed)?;

@@ -27,7 +27,9 @@ pub const PASS_TOKENS: usize = 4096;
 fn failed(error: candle_core::Error) -> Error {
     let reason = error.to_string();
     let reason = reason.lines().next().unwrap_or("no reason was given").to_string();
-    let full = reason.to_lowercase().contains("out of memory") || reason.contains("OUT_OF_MEMORY");
+    let told = reason.to_lowercase().replace(['_', ' '], "");
+    let full = ["outofmemory", "insufficientmemory", "allocfailed", "failedtocreatemetalresource"];
+    let full = full.iter().any(|words| told.contains(words));
     match full {
         true => Error::environment(format!("the memory of the device is full: {reason}")).with_help(
             "train fewer tokens at a time (`batch_tokens`), with `lora`, or fewer calls side by side (`--jobs`)",

@@ -72,6 +72,9 @@ pub fn forward(
     edits: &[Edit],
     hidden: &mut Vec<f32>,
 ) -> error::Result<Trace> {
+    if batch.outputs.is_empty() {
+        return Err(error::Error::internal("a pass on a device has no outputs"));
+    }
     let run = || -> Result<(Trace, Vec<f32>)> {
         let (config, device) = (&weights.config, &mirror.device);
         let frame = Frame::new(config, batch, device)?;

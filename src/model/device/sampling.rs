@@ -7,7 +7,7 @@ use candle_core::{Device, Result, Tensor};
 use super::PASS_TOKENS;
 use super::block::Block;
 use super::failed;
-use super::frame::{Frame, Kind, rotations};
+use super::frame::{Frame, Kind, UNSEEN, rotations};
 use super::head::project;
 use super::mirror::Mirror;
 use super::passes::{self, change, edit, embed, outputs};
@@ -74,9 +74,11 @@ pub fn sample(
 /// How many of the next completions go on together.
 fn wave_rows(config: &Config, prompts: &[Prompt], order: &[usize], options: &SampleOptions) -> usize {
     let of_token = 2 * config.key_width() * config.layers;
+    // All rows go on for as long as the shortest prompt, which comes first, leaves room.
+    let drawn = order.first().map_or(0, |index| config.context + 1 - prompts[*index].ids.len()).min(options.max_tokens);
     let mut rows = 0;
     for index in order.iter().take(ROWS) {
-        let tokens = (prompts[*index].ids.len() + options.max_tokens).min(config.context);
+        let tokens = prompts[*index].ids.len() + drawn;
         if rows > 0 && (rows + 1) * tokens * of_token > CACHE_VALUES {
             break;
         }
@@ -238,7 +240,7 @@ impl Wave {
     ) -> Result<Kind> {
         let (cosine, sine) = rotations(config, windowed, positions, device)?;
         let window = config.variant.window.filter(|_| windowed).unwrap_or(usize::MAX);
-        let mut mask = vec![f32::NEG_INFINITY; self.drafts.len() * columns];
+        let mut mask = vec![UNSEEN; self.drafts.len() * columns];
         for (draft, mask) in self.drafts.iter().zip(mask.chunks_exact_mut(columns)) {
             let now = draft.length + self.read;
             // The column of each position up to now.

@@ -113,5 +113,8 @@ fn a_device_whose_memory_is_full_says_what_to_do() {
     let full = failed(candle_core::Error::Msg(told.to_string()));
     assert!(full.message.starts_with("the memory of the device is full: DriverError"), "{full}");
     assert!(full.help.is_some() && !full.message.contains("backtrace"));
+    for told in ["CUBLAS_STATUS_ALLOC_FAILED", "Failed to create metal resource: Buffer", "Insufficient Memory (x)"] {
+        assert!(failed(candle_core::Error::Msg(told.to_string())).help.is_some(), "{told}");
+    }
     assert!(failed(candle_core::Error::Msg("lost".to_string())).message.contains("the device failed: lost"));
 }
