@@ -94,13 +94,13 @@ pub fn backward_tapped(
         let d_gain = of_gain(gradient, &layer.feed_forward_post_norm, frozen, unused);
         let d_out = branch_backward(stream, &a.feed_forward_branch, &panels.feed_forward_post_gain, d_gain, branch);
         let d_activated = take(activated, count * feed_forward);
-        block.product_backward(Map::Down, d_out, &a.activated, d_activated, false, gradient);
+        block.product_backward(Map::Down, d_out, &a.feed_forward.activated, d_activated, false, gradient);
         let d_gate_up = take(gate_up, count * 2 * feed_forward);
-        block.feed_forward_backward(&a.gate_up, d_activated, d_gate_up);
+        block.feed_forward_backward(&a.feed_forward.gate_up, d_activated, d_gate_up);
         let d_normed = take(normed, count * width);
-        block.product_backward(Map::GateUp, d_gate_up, &a.feed_forward_normed, d_normed, false, gradient);
+        block.product_backward(Map::GateUp, d_gate_up, &a.feed_forward.normed, d_normed, false, gradient);
         let d_gain = of_gain(gradient, &layer.feed_forward_norm, frozen, unused);
-        rms_norm_backward(d_normed, &a.middle, &panels.feed_forward_gain, &a.feed_forward_inverse, stream, d_gain);
+        rms_norm_backward(d_normed, &a.middle, &panels.feed_forward_gain, &a.feed_forward.inverse, stream, d_gain);
 
         let d_gain = of_gain(gradient, &layer.attention_post_norm, frozen, unused);
         let d_middle = branch_backward(stream, &a.attention_branch, &panels.attention_post_gain, d_gain, branch);
@@ -161,7 +161,7 @@ pub fn backward_tapped(
 fn recompute(block: &Block, batch: &Batch, input: &[f32], a: &mut LayerActivations, spare: &mut Vec<f32>) {
     block_forward(block, batch, false, input, a);
     if !block.panels.feed_forward_post_gain.is_empty() {
-        block.add_feed_forward(&a.activated, take(spare, input.len()), &mut a.feed_forward_branch);
+        block.add_feed_forward(&a.feed_forward.activated, take(spare, input.len()), &mut a.feed_forward_branch);
     }
 }
 

@@ -32,6 +32,15 @@ pub(super) struct HeadNorm {
     inverse: Vec<f32>,
 }
 
+/// What the feed-forward computes before its last map.
+#[derive(Default)]
+pub(super) struct FeedForward {
+    pub inverse: Vec<f32>,
+    pub normed: Vec<f32>,
+    pub gate_up: Vec<f32>,
+    pub activated: Vec<f32>,
+}
+
 /// What attention or feed-forward gives before the norm that follows it; empty in families without it.
 #[derive(Default)]
 pub(super) struct Branch {
@@ -153,9 +162,13 @@ impl<'a> Block<'a> {
         self.add_normed(&self.panels.attention_post_gain, stream, kept);
     }
 
-    /// Gate and up of normed rows, and their product behind the gate's function.
-    pub fn feed_forward(&self, normed: &[f32], gate_up: &mut [f32], activated: &mut [f32]) {
-        let inner = self.config.feed_forward;
+    /// The norm of the stream's rows, gate and up, and their product behind the gate's function.
+    pub fn feed_forward(&self, stream: &[f32], kept: &mut FeedForward) {
+        let (inner, epsilon) = (self.config.feed_forward, self.config.norm_epsilon as f32);
+        let rows = stream.len() / self.config.width;
+        let (normed, inverse) = (take(&mut kept.normed, stream.len()), take(&mut kept.inverse, rows));
+        rms_norm(stream, &self.panels.feed_forward_gain, normed, inverse, epsilon);
+        let (gate_up, activated) = (take(&mut kept.gate_up, rows * 2 * inner), take(&mut kept.activated, rows * inner));
         self.product(Map::GateUp, normed, gate_up, false);
         match self.config.variant.family.is_gemma() {
             true => geglu(gate_up, activated, inner),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::adapter::{ALL_MAPS, Adapters, MAPS};
 use super::attention;
 use super::batch::Batch;
-use super::block::{Block, Branch, HeadNorm};
+use super::block::{Block, Branch, FeedForward, HeadNorm};
 use super::config::Config;
 use super::device::passes::{self, Trace};
 use super::device::{Mirror, PASS_TOKENS};
@@ -166,10 +166,7 @@ pub(super) struct LayerActivations {
     pub attended: Vec<f32>,
     pub attention_branch: Branch,
     pub middle: Vec<f32>,
-    pub feed_forward_inverse: Vec<f32>,
-    pub feed_forward_normed: Vec<f32>,
-    pub gate_up: Vec<f32>,
-    pub activated: Vec<f32>,
+    pub feed_forward: FeedForward,
     pub feed_forward_branch: Branch,
 }
 
@@ -238,9 +235,9 @@ pub fn forward_edited(
         let (below, above) = inputs.split_at_mut(index + 1);
         block_forward(&block, batch, top, &below[index], &mut layers[place]);
         let next = take(above.first_mut().unwrap_or(&mut *last), if top { count } else { rows } * width);
-        let LayerActivations { middle, activated, feed_forward_branch, .. } = &mut layers[place];
+        let LayerActivations { middle, feed_forward, feed_forward_branch, .. } = &mut layers[place];
         next.copy_from_slice(middle);
-        block.add_feed_forward(activated, next, feed_forward_branch);
+        block.add_feed_forward(&feed_forward.activated, next, feed_forward_branch);
         edit(edits, index + 1, batch, top, next, width);
     }
     let (hidden, inverse) = (take(hidden, count * width), take(last_inverse, count));
@@ -279,12 +276,7 @@ pub(super) fn block_forward(block: &Block, batch: &Batch, top: bool, input: &[f3
     attention::attention(config, batch, top, block.scoring, queries, keys_values, kept, attended);
     block.add_attention(attended, middle, &mut a.attention_branch);
 
-    let normed = take(&mut a.feed_forward_normed, count * width);
-    let inverse = take(&mut a.feed_forward_inverse, count);
-    rms_norm(middle, &block.panels.feed_forward_gain, normed, inverse, epsilon);
-    let gate_up = take(&mut a.gate_up, count * 2 * config.feed_forward);
-    let activated = take(&mut a.activated, count * config.feed_forward);
-    block.feed_forward(normed, gate_up, activated);
+    block.feed_forward(middle, &mut a.feed_forward);
 }
 
 /// About how many values a block computes of a batch, attention's probabilities among them.

@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use super::block::{Block, Branch, HeadNorm};
+use super::block::{Block, Branch, FeedForward, HeadNorm};
 use super::forward::{Prepared, embed, take};
 use super::head;
 use super::kernels::{Cache, KEY_BLOCK, Scoring, View, causal_softmax, multiply, rms_norm};
@@ -174,8 +174,7 @@ struct Buffers {
     queries: Vec<f32>,
     probabilities: Vec<f32>,
     attended: Vec<f32>,
-    gate_up: Vec<f32>,
-    activated: Vec<f32>,
+    feed_forward: FeedForward,
     logits: Vec<f32>,
     heads: HeadNorm,
     branch: Branch,
@@ -295,13 +294,8 @@ impl Reader {
                 context.attend(from, &positions[own], &mut b.probabilities, to);
             }
             block.add_attention(attended, stream, &mut b.branch);
-            let normed = take(&mut b.normed, count * width);
-            let inverse = take(&mut b.inverse, count);
-            rms_norm(stream, &block.panels.feed_forward_gain, normed, inverse, epsilon);
-            let gate_up = take(&mut b.gate_up, count * 2 * config.feed_forward);
-            let activated = take(&mut b.activated, count * config.feed_forward);
-            block.feed_forward(normed, gate_up, activated);
-            block.add_feed_forward(activated, stream, &mut b.branch);
+            block.feed_forward(stream, &mut b.feed_forward);
+            block.add_feed_forward(&b.feed_forward.activated, stream, &mut b.branch);
             steer(steering, index + 1, stream, width, |row| ends && (is_top || lasts.binary_search(&row).is_ok()));
         }
         let normed = take(&mut b.normed, lasts.len() * width);

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use super::block::{Block, Branch, HeadNorm};
+use super::block::{Block, Branch, FeedForward, HeadNorm};
 use super::config::Config;
 use super::device;
 use super::draft::{Draft, Drawing};
@@ -236,8 +236,7 @@ struct Sampler<'a> {
     queries: Vec<f32>,
     keys_values: Vec<f32>,
     attended: Vec<f32>,
-    gate_up: Vec<f32>,
-    activated: Vec<f32>,
+    feed_forward: FeedForward,
     scores: Vec<f32>,
     last: Vec<u32>,
     heads: HeadNorm,
@@ -262,8 +261,7 @@ impl<'a> Sampler<'a> {
             queries: Vec::new(),
             keys_values: Vec::new(),
             attended: Vec::new(),
-            gate_up: Vec::new(),
-            activated: Vec::new(),
+            feed_forward: FeedForward::default(),
             scores: Vec::new(),
             last: Vec::new(),
             heads: HeadNorm::default(),
@@ -313,8 +311,6 @@ impl<'a> Sampler<'a> {
         let queries = take(&mut self.queries, rows * query);
         let keys_values = take(&mut self.keys_values, rows * 2 * key);
         let attended = take(&mut self.attended, rows * query);
-        let gate_up = take(&mut self.gate_up, rows * 2 * config.feed_forward);
-        let activated = take(&mut self.activated, rows * config.feed_forward);
         steer(self.steering, 0, stream, width);
         for index in 0..config.layers {
             let block = Block::new(self.weights, prepared, index, end);
@@ -332,9 +328,8 @@ impl<'a> Sampler<'a> {
                 attend(from, caches, key, config.head_width(), block.scoring, scores, to);
             }
             block.add_attention(attended, stream, &mut self.branch);
-            rms_norm(stream, &block.panels.feed_forward_gain, normed, inverse, epsilon);
-            block.feed_forward(normed, gate_up, activated);
-            block.add_feed_forward(activated, stream, &mut self.branch);
+            block.feed_forward(stream, &mut self.feed_forward);
+            block.add_feed_forward(&self.feed_forward.activated, stream, &mut self.branch);
             steer(self.steering, index + 1, stream, width);
         }
         rms_norm(stream, &prepared.gain, normed, inverse, epsilon);
